@@ -1,0 +1,171 @@
+"""The whole configuration of a labelling run: one frozen tree, one source of defaults.
+
+Every component receives its own slice only. Unknown keys are errors that name the path and the nearest key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from schemas.errors import ConfigError
+
+LiftMethod = Literal["auto", "rgb", "depth", "none"]
+LiftMode = Literal["label", "novel"]
+EngineKind = Literal["ray", "local"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ReaderConfig(_Section):
+    """How the dataset is read."""
+
+    name: str = "auto"
+    """scannet, sens, nerfstudio, a third-party reader, or auto (recognised by the files that are there)."""
+    scenes: str = "*"
+    """Glob over scene ids."""
+    limit: int | None = Field(None, ge=1)
+    """At most this many scenes, after the glob."""
+    labels: Literal["nyu40", "raw"] = "nyu40"
+    """What ids ground-truth label files hold: NYU40 ids, or raw ScanNet ids (needs `label_tsv`)."""
+    label_tsv: str | None = None
+    """scannetv2-labels.combined.tsv, where `labels` is raw."""
+
+
+class OperatorConfig(_Section):
+    """Which 2D vision model predicts."""
+
+    spec: str = "indoor"
+    """`name`, `name:argument` or `package.module:Class`; `lift3d operators` lists the built-in ones."""
+    kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keyword arguments of the operator."""
+    batch_size: int = Field(4, ge=1)
+    """Images an encode call; results do not depend on it."""
+
+
+class LiftConfig(_Section):
+    """How predictions are lifted to view-consistent ones. All of it is part of a label's fingerprint."""
+
+    method: LiftMethod = "auto"
+    """Geometry: auto (depth where a frame has it, else RGB), rgb, depth, or none (store the raw 2D prediction)."""
+    mode: LiftMode = "label"
+    """label: the target image exists and is one of its own sources; novel: it is predicted from the others alone."""
+    sources: int = Field(8, ge=1, le=64)
+    """Source views a target."""
+    self_weight: float = Field(1.0, ge=0.0)
+    """Weight of the target's own prediction relative to one fully visible source (label mode)."""
+    weights: str | None = None
+    """Checkpoint of the trained lift; none gives the analytic one."""
+    near: float | None = Field(None, gt=0)
+    """Nearest depth searched from RGB, in scene units; estimated from the cameras and images where absent."""
+    far: float | None = Field(None, gt=0)
+    """Farthest depth searched from RGB."""
+    planes: int = Field(64, ge=8, le=512)
+    """Depth planes of the RGB sweep."""
+    samples: int = Field(4, ge=1, le=16)
+    """Samples a ray where depth is uncertain (RGB geometry)."""
+
+
+class PlanConfig(_Section):
+    """How scenes are cut into units of work. Labels do not depend on it."""
+
+    chunk: int = Field(32, ge=1)
+    """Target frames a chunk."""
+
+
+class EngineConfig(_Section):
+    """Where the work runs. Labels do not depend on it."""
+
+    kind: EngineKind = "ray"
+    """ray: actors on this machine or a cluster; local: the same stages in this process."""
+    workers: int | None = Field(None, ge=1)
+    """Actors; as many as the cluster can host where absent."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where operators and lifting compute."""
+    cpus_per_worker: float = Field(0.75, gt=0)
+    """CPUs an actor reserves; below 1, so that Ray's own tasks find room on a small machine."""
+    gpus_per_worker: float = Field(0.0, ge=0)
+    """GPUs (or a fraction of one) an actor reserves."""
+    attempts: int = Field(2, ge=1)
+    """Times a chunk that kills its worker is tried before it is quarantined."""
+    no_progress_s: float = Field(900.0, gt=0)
+    """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
+
+
+class LabelingConfig(_Section):
+    """A labelling run."""
+
+    source: str
+    """Dataset or scene: local path or fsspec URI."""
+    store: str
+    """Label store: local path or fsspec URI."""
+    reader: ReaderConfig = ReaderConfig()
+    operator: OperatorConfig = OperatorConfig()
+    lift: LiftConfig = LiftConfig()
+    plan: PlanConfig = PlanConfig()
+    engine: EngineConfig = EngineConfig()
+
+
+def parse_config(values: Mapping[str, Any]) -> LabelingConfig:
+    """Validate nested values into a config; raise `ConfigError` that names each bad path and the nearest key."""
+    try:
+        return LabelingConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise ConfigError(
+            f"config: {problems}", remedy="`lift3d schema config` prints every key with its meaning"
+        ) from None
+
+
+def override(values: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Apply `path.to.key=value` settings (values are JSON where they parse as JSON, else strings)."""
+    for setting in settings:
+        path, sign, text = setting.partition("=")
+        if not sign or not path:
+            raise ConfigError(f"--set {setting!r} is not of the form key=value", remedy="for example --set lift.sources=12")
+        *parents, leaf = path.split(".")
+        node = values
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {setting!r}: {parent!r} is a value, not a section")
+        node[leaf] = _parse_value(text)
+    return values
+
+
+def known_paths() -> list[str]:
+    """Dotted paths of all leaves."""
+    return sorted(_leaves(LabelingConfig, ""))
+
+
+def _leaves(section: type[BaseModel], prefix: str) -> Iterable[str]:
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _leaves(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _explain(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{path}: {problem['msg']} (found {problem['input']!r})"
+    nearest = difflib.get_close_matches(path, known_paths(), n=1, cutoff=0.0)
+    return f"unknown key {path!r}, did you mean {nearest[0]!r}?"
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+LIFT_METHODS: tuple[str, ...] = get_args(LiftMethod)
