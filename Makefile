@@ -1,0 +1,67 @@
+# `make demo` and `make test` work on a fresh machine with Python >= 3.11 and make: both set everything up first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.9
+# A shim that is on PATH but does not run counts as absent.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+
+.PHONY: help setup demo test check lint types format bench lock clean uv
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## create .venv from the pinned lock (about a minute; nothing to do when it is current)
+
+demo: setup ## label the sample room raw and lifted, compare both with ground truth, write a report to out/demo
+	$(RUN) jobs/demo.py
+
+test: setup ## the default tests
+	$(RUN) -m pytest -q
+
+check: lint ## what CI runs: lint, types, every test that needs no GPU
+	$(RUN) -m pytest -q -m "not gpu"
+
+lint: setup types ## ruff (rules and format) and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: setup
+	$(RUN) -m mypy
+
+format: setup ## apply ruff's fixes and format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: setup ## frames a second of raw and lifted labelling on the sample room, as ratios of one run
+	$(RUN) jobs/demo.py --bench
+
+lock: $(UV) ## resolve pyproject.toml into requirements.lock again
+	$(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --extra s3 --extra open-clip --extra indoor --extra dev \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+clean: ## remove everything that make wrote
+	rm -rf $(VENV) .uv build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python >= 3.11 is needed; name one with `make PYTHON=python3.12 ...`.' >&2; exit 1; }
+	test -x $(RUN) || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+uv: ;
+
+# No environment of the system is touched: uv lives in a folder of its own.
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv 2>/dev/null || { rm -rf .uv && mkdir .uv; }
+	if [ -x .uv/bin/pip ]; then .uv/bin/pip install --quiet uv==$(UV_VERSION); \
+	else $(PYTHON) -m pip install --quiet --target .uv uv==$(UV_VERSION); fi

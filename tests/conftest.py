@@ -1,0 +1,17 @@
+"""Fixtures for every test: the sample room that the project ships, and quiet, small computations."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def sample_room() -> Path:
+    """The dataset in examples/: one room, 24 views of 320x240, ScanNet layout, exact ground truth."""
+    return ROOT / "examples" / "sample_room"
