@@ -1,0 +1,104 @@
+"""Prediction files as arrays. They come from other programs: nothing in them is trusted or unpickled."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixel = TypeVar("Pixel", bound=np.generic)
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PALETTE = 3
+"""PNG's colour type for pictures whose pixels index a palette."""
+
+
+class UnreadableError(ValueError):
+    """A file that is damaged, or is not what its name says. The message says what was expected and found."""
+
+
+def decode_ids(data: bytes) -> NDArray[np.uint16]:
+    """Class ids of a greyscale PNG of 8 or 16 bits, or the palette indices of a paletted one: [H, W]."""
+    picture = _paletted(data) if _check_png(data) == _PALETTE else _decode(data, cv2.IMREAD_UNCHANGED)
+    if picture.ndim != 2:
+        raise UnreadableError(
+            f"a picture with {picture.shape[2]} colour channels, expected class ids in one channel of 8 or 16 bits"
+        )
+    return picture.astype(np.uint16)
+
+
+def decode_rgb(data: bytes) -> NDArray[np.uint8]:
+    """RGB of a PNG: [H, W, 3]."""
+    _check_png(data)
+    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def decode_map(data: bytes) -> NDArray[np.float32]:
+    """A numeric [C, h, w] array of a .npy file, as float32."""
+    stream = io.BytesIO(data)
+    try:
+        major, _ = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        _check_header(shape, dtype, len(data) - stream.tell())
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except UnreadableError:
+        raise
+    except (ValueError, EOFError) as error:
+        raise UnreadableError(f"not a readable .npy file ({error})") from None
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def resize_nearest(picture: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
+    """Nearest neighbour of [h, w, ...] at `size` = (H, W), pixel centres at +0.5."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+        for new, old in zip(size, picture.shape[:2], strict=True)
+    )
+    return picture if picture.shape[:2] == size else picture[rows[:, None], columns]
+
+
+def _check_png(data: bytes) -> int:
+    """The PNG's colour type. Its header must be in order and its size decent."""
+    if data[:8] != _PNG_SIGNATURE or len(data) < 33:
+        raise UnreadableError("not a PNG file")
+    width, height, _, color_type = struct.unpack(">IIBB", data[16:26])
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(f"{width} x {height} pixels, more than {MAX_PIXELS:,} are refused")
+    return int(color_type)
+
+
+def _decode(data: bytes, flags: int) -> NDArray[Any]:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise UnreadableError(f"damaged PNG ({error.err})") from None
+    if picture is None:
+        raise UnreadableError("damaged PNG")
+    return picture
+
+
+def _paletted(data: bytes) -> NDArray[Any]:
+    """Palette indices: OpenCV would turn them into colours."""
+    from PIL import Image
+
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableError(f"damaged PNG ({error})") from None
+
+
+def _check_header(shape: tuple[int, ...], dtype: np.dtype[Any], available: int) -> None:
+    if len(shape) != 3 or 0 in shape:
+        raise UnreadableError(f"an array of shape {list(shape)}, expected [C, h, w]")
+    if dtype.kind not in "fiu":
+        raise UnreadableError(f"an array of {dtype}, expected float or integer numbers")
+    needed = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    if needed != available:
+        raise UnreadableError(f"{available} bytes of data, its header promises {needed}")

