@@ -136,6 +136,6 @@ def test_every_name_that_pipeline_offers_can_be_imported():
     import pipeline
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        pipeline.nothing
+        _ = pipeline.nothing
     assert {"Labeler", "run_labeling", "read_labels"} <= set(dir(pipeline))
     assert all(getattr(pipeline, name) is not None for name in dir(pipeline))

