@@ -58,9 +58,7 @@ BLOB_COLUMNS = ("label", "features", "image", "scalar", "confidence")
 
 QUARANTINE_SCHEMA = pa.schema(
     [
-        pa.field("scene", pa.string(), nullable=False),
         pa.field("frame", pa.string()),
-        pa.field("operator", pa.string(), nullable=False),
         pa.field("stage", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
@@ -70,7 +68,8 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""Columns of `quarantine/`: one row a frame (or a whole scene, frame null) that was not labelled."""
+"""Columns of `quarantine/`: one row a frame (or a whole scene, frame null) that was not labelled. As in `labels/`,
+`scene` and `operator` come from the path."""
 
 
 class StoreMetadata(BaseModel):

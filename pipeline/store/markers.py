@@ -1,0 +1,93 @@
+"""Commit markers: one small JSON beside each label file, which says what the file holds. Resuming reads only these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from pipeline.store.files import Files
+from pipeline.store.paths import Shelf, parse
+from schemas.errors import StoreError
+
+_REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the label files"
+
+
+class Marker(BaseModel):
+    """What a committed (or staged) label file holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    stem: str
+    """File name of the label file and of this marker, without suffix."""
+    frames: dict[str, str]
+    """Fingerprint of each frame, in the file's order."""
+    rows: int
+    """Rows of the file."""
+    bytes: int
+    """Size of the file."""
+    sha256: str
+    """Hex digest of the file."""
+    run_id: str
+    """The run that wrote it."""
+    created_at: AwareDatetime
+    """When that run started: of two versions of a frame, the later one counts."""
+
+    @property
+    def age(self) -> tuple[datetime, str]:
+        """Sort key: older files first."""
+        return self.created_at, self.stem
+
+
+def make_marker(stem: str, frames: Iterable[tuple[str, str]], data: bytes, run_id: str, created_at: datetime) -> Marker:
+    """The marker of a label file with content `data`; `frames` are (frame id, fingerprint) in the file's order."""
+    named = dict(frames)
+    return Marker(
+        stem=stem,
+        frames=named,
+        rows=len(named),
+        bytes=len(data),
+        sha256=sha256(data).hexdigest(),
+        run_id=run_id,
+        created_at=created_at,
+    )
+
+
+def format_marker(marker: Marker) -> bytes:
+    """A marker as a file's content."""
+    return marker.model_dump_json(indent=1).encode()
+
+
+def parse_marker(data: bytes, path: str) -> Marker:
+    """Inverse of `format_marker`. Raises `StoreError` for a damaged marker, or one that was renamed."""
+    try:
+        marker = Marker.model_validate_json(data)
+    except ValidationError:
+        raise StoreError(f"the commit marker {path} is damaged", remedy=_REBUILT) from None
+    if path.rpartition("/")[2] != f"{marker.stem}.json":
+        raise StoreError(f"the commit marker {path} is that of {marker.stem}", remedy=_REBUILT)
+    return marker
+
+
+def load_markers(files: Files, folder: str) -> tuple[dict[Shelf, list[Marker]], list[str]]:
+    """All markers under a folder by operator and scene, oldest first, and the paths of damaged ones."""
+    listed = {path: parse(path) for path in files.list(folder) if path.endswith(".json")}
+    shelves = {path: place[1] for path, place in listed.items() if place and not place[2].startswith(".")}
+    markers: dict[Shelf, list[Marker]] = {}
+    broken = []
+    for path, data in files.get_many(list(shelves)).items():
+        try:
+            markers.setdefault(shelves[path], []).append(parse_marker(data, path))
+        except StoreError:
+            broken.append(path)
+    return {shelf: sorted(found, key=lambda marker: marker.age) for shelf, found in markers.items()}, broken
+
+
+def read_markers(files: Files, folder: str) -> dict[Shelf, list[Marker]]:
+    """All markers under a folder by operator and scene, oldest first. Raises `StoreError` where one is damaged."""
+    markers, broken = load_markers(files, folder)
+    if broken:
+        raise StoreError(f"{len(broken)} commit markers are damaged, the first is {broken[0]}", remedy=_REBUILT)
+    return markers

@@ -1,0 +1,93 @@
+"""Frames that were not labelled, and why: one current row a frame, older ones in `_history/quarantine/`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.store.files import Files
+from pipeline.store.parquet import read_table, to_bytes
+from pipeline.store.paths import HISTORY, QUARANTINE, Shelf, parse
+from schemas.record import QuarantineRecord
+from schemas.store import QUARANTINE_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    path: str
+    run_id: str
+    created_at: datetime
+    table: pa.Table
+
+    @property
+    def frames(self) -> list[str | None]:
+        return list(self.table.column("frame").to_pylist())
+
+
+def write_rows(files: Files, slug: str, records: Sequence[QuarantineRecord], run_id: str, created_at: datetime) -> None:
+    """Add a file of rows to each scene concerned. Raises `StoreError`."""
+    for scene in sorted({record.scene for record in records}):
+        rows = [_row(record, run_id, created_at) for record in records if record.scene == scene]
+        _put(files, Shelf(slug, scene), run_id, pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+
+
+def tidy(files: Files, shelf: Shelf, labelled: Collection[str | None] = ()) -> None:
+    """Retire the rows of frames that are labelled now (None: of the scene as such), and all but a frame's newest row.
+
+    What stays of a file is written before the file is retired, so a kill loses no row. Raises `StoreError`.
+    """
+    seen = set(labelled)
+    for batch in reversed(_batches(files, shelf)):
+        keep = [frame not in seen for frame in batch.frames]
+        seen.update(batch.frames)
+        if all(keep):
+            continue
+        if any(keep):
+            _put(files, shelf, batch.run_id, batch.table.filter(pa.array(keep)).combine_chunks())
+        files.move(batch.path, f"{HISTORY}/{batch.path}")
+
+
+def read_rows(files: Files, slug: str | None = None, scene: str | None = None) -> list[tuple[Shelf, pa.Table]]:
+    """Current rows by operator and scene. Raises `StoreError` for a damaged file."""
+    part = f"/operator={slug}" if slug else ""
+    places = (parse(path) for path in files.list(f"{QUARANTINE}{part}"))
+    shelves = sorted({place[1] for place in places if place and scene in (None, place[1].scene)})
+    return [(shelf, batch.table) for shelf in shelves for batch in _batches(files, shelf)]
+
+
+def _batches(files: Files, shelf: Shelf) -> list[_Batch]:
+    """A shelf's files, oldest first."""
+    paths = [path for path in files.list(shelf.folder(QUARANTINE)) if path.endswith(".parquet")]
+    batches = []
+    for path, data in files.get_many(paths).items():
+        table = read_table(data, path).cast(QUARANTINE_SCHEMA)
+        batches.append(_Batch(path, table.column("run_id")[0].as_py(), table.column("created_at")[0].as_py(), table))
+    return sorted(batches, key=lambda batch: (batch.created_at, batch.path))
+
+
+def _put(files: Files, shelf: Shelf, run_id: str, table: pa.Table) -> None:
+    data = to_bytes(table)
+    files.put(f"{shelf.folder(QUARANTINE)}/{run_id}-{sha256(data).hexdigest()[:12]}.parquet", data)
+
+
+def _row(record: QuarantineRecord, run_id: str, created_at: datetime) -> dict[str, Any]:
+    return {
+        "frame": _printable(record.frame),
+        "stage": record.stage,
+        "reason": str(record.reason),
+        "message": _printable(record.message),
+        "attempts": record.attempts,
+        "traceback_hash": record.traceback_hash,
+        "run_id": run_id,
+        "created_at": created_at,
+    }
+
+
+def _printable(text: str | None) -> str | None:
+    """File names that are not Unicode reach quarantine too: their odd bytes are written as escapes."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
