@@ -44,7 +44,7 @@ bench: setup ## frames a second of raw and lifted labelling on the sample room, 
 lock: $(UV) ## resolve pyproject.toml into requirements.lock again
 	$(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --extra s3 --extra open-clip --extra indoor --extra dev \
-	  --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	  --no-annotate --no-header --output-file requirements.lock
 
 clean: ## remove everything that make wrote
 	rm -rf $(VENV) .uv build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

