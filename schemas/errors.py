@@ -35,6 +35,7 @@ class Reason(StrEnum):
     DEPTH_SIZE_MISMATCH = "depth_size_mismatch"
     LABEL_UNREADABLE = "label_unreadable"
     DUPLICATE_FRAME = "duplicate_frame"
+    SCENE_UNREADABLE = "scene_unreadable"
     LENS_DISTORTED = "lens_distorted"
     PREDICTION_MISSING = "prediction_missing"
     PREDICTION_UNREADABLE = "prediction_unreadable"

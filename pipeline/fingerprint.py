@@ -1,0 +1,96 @@
+"""What a label depends on, as one hash a frame: two labels with one fingerprint are the same label.
+
+In it: the contract's version, the operator and its settings, the lift's settings and checkpoint, and the cameras and
+asset sizes of every view that is looked at. Not in it: paths, how scenes are cut into chunks, batch sizes, the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, Literal
+
+from schemas.config import LiftConfig
+from schemas.scene import Asset, Frame
+
+CONTRACT_VERSION = 1
+"""Raised whenever the same input and settings give another label than before."""
+
+Geometry = Literal["none", "depth", "rgb"]
+
+
+def geometry_of(frame: Frame, lift: LiftConfig) -> Geometry:
+    """Where a view's depth comes from: its own depth map, a sweep over its source views, or nowhere."""
+    if lift.method == "auto":
+        return "depth" if frame.depth is not None else "rgb"
+    return lift.method
+
+
+def model_fingerprint(lift: LiftConfig, operator_fingerprint: str, weights_sha256: str | None = None) -> str:
+    """The operator's fingerprint together with that of the lift's checkpoint, where there is one and it is used."""
+    used = weights_sha256 if lift.method != "none" else None
+    return _hash("model", operator_fingerprint, used)
+
+
+def view_digest(frame: Frame, geometry: Geometry) -> str:
+    """A view's own content: id, camera, size of its image and, where it is used, of its depth map."""
+    depth = frame.depth if geometry == "depth" else None
+    return _hash(
+        geometry,
+        frame.id,
+        frame.camera.to_json(),
+        _content(frame.image),
+        depth and _content(depth),
+        depth and frame.depth_camera and frame.depth_camera.to_json(),
+    )
+
+
+def view_digests(frames: Sequence[Frame], sources: Sequence[Sequence[int]], lift: LiftConfig) -> list[str]:
+    """One digest a view, of everything that its depth depends on.
+
+    Args:
+        frames: V views of a scene.
+        sources: V lists of indices of source views.
+        lift: decides which depth is used.
+
+    A view whose depth is swept from RGB depends on its source views too, in their order.
+    """
+    geometries = [geometry_of(frame, lift) for frame in frames]
+    own = [view_digest(frame, geometry) for frame, geometry in zip(frames, geometries, strict=True)]
+    return [
+        _hash("swept", own[v], [own[s] for s in sources[v]]) if geometries[v] == "rgb" else own[v]
+        for v in range(len(frames))
+    ]
+
+
+def frame_fingerprint(model: str, lift: LiftConfig, target: str, sources: Sequence[str], *, sweeps: bool) -> str:
+    """Fingerprint of one label.
+
+    Args:
+        model: `model_fingerprint`.
+        lift: the settings; only those that matter for this label are used.
+        target, sources: `view_digests` of the target and its source views, best first.
+        sweeps: whether the depth of any of these views is swept from RGB.
+    """
+    return _hash("label", CONTRACT_VERSION, model, _settings(lift, sweeps), target, list(sources))
+
+
+def _settings(lift: LiftConfig, sweeps: bool) -> dict[str, Any]:
+    if lift.method == "none":
+        return {"method": "none"}
+    used = {"mode": lift.mode}
+    if lift.mode == "label":
+        used |= {"self_weight": lift.self_weight}
+    if sweeps:
+        used |= {"near": lift.near, "far": lift.far, "planes": lift.planes, "samples": lift.samples}
+    return used
+
+
+def _content(asset: Asset) -> list[Any]:
+    """What tells an asset's content apart without reading it; its address does not belong here."""
+    return [asset.codec, asset.size, asset.length, asset.shape, asset.scale]
+
+
+def _hash(*parts: Any) -> str:
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,156 @@
+"""From a scene to units of work: which frames are still to do, which views each of them needs, cut into chunks.
+
+Chunks lie on a fixed grid over the scene's usable frames, so that a run that was cut off and started again makes the
+very chunks that were missing. Source views are always chosen from all usable frames: labels do not depend on chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from pipeline.assets import decode_depth
+from pipeline.fingerprint import frame_fingerprint, geometry_of, view_digests
+from pipeline.view_selection import select_sources
+from schemas.config import LabelingConfig, LiftConfig
+from schemas.errors import FrameError
+from schemas.scene import Chunk, Frame, FrameIssue, Scene
+
+DEPTH_FRAMES = 12
+"""Depth maps a scene that are opened to learn how far away things are."""
+DEPTH_QUANTILES = (0.1, 0.5, 0.9)
+
+Sources = Sequence[tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePlan:
+    """What is to be done in a scene.
+
+    Attributes:
+        scene: the scene's id.
+        chunks: the work that is left, in the dataset's order.
+        fingerprints: usable frame id -> the fingerprint that its label has once the plan is carried out.
+        resumed: ids of the frames whose label is in the store already.
+        issues: frames that the reader set aside.
+    """
+
+    scene: str
+    chunks: tuple[Chunk, ...]
+    fingerprints: dict[str, str]
+    resumed: tuple[str, ...]
+    issues: tuple[FrameIssue, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """How many usable frames the scene has."""
+        return len(self.fingerprints)
+
+    @property
+    def targets(self) -> int:
+        """How many frames are to be labelled."""
+        return sum(len(chunk.targets) for chunk in self.chunks)
+
+
+def plan_scene(scene: Scene, config: LabelingConfig, model: str, done: Mapping[str, str]) -> ScenePlan:
+    """Plan a scene. Opens at most `DEPTH_FRAMES` depth maps, and nothing else.
+
+    Args:
+        scene: its usable frames are both targets and source views.
+        config: the `lift` and `plan` sections are used.
+        model: `model_fingerprint` of operator and lift.
+        done: frame id -> fingerprint of the label that the store shows now.
+    """
+    sources = choose_sources(scene.frames, config.lift)
+    fingerprints = _fingerprints(scene.frames, sources, config.lift, model)
+    to_do = [i for i, frame in enumerate(scene.frames) if done.get(frame.id) != fingerprints[i]]
+    chunks = []
+    for _, block in groupby(to_do, key=lambda target: target // config.plan.chunk):
+        targets = list(block)
+        replaces = any(scene.frames[target].id in done for target in targets)
+        chunks.append(_chunk(scene, targets, sources, fingerprints, config.lift, staged=replaces))
+    left = set(to_do)
+    resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if i not in left)
+    wanted = {frame.id: mark for frame, mark in zip(scene.frames, fingerprints, strict=True)}
+    return ScenePlan(scene.id, tuple(chunks), wanted, resumed, scene.issues)
+
+
+def choose_sources(frames: Sequence[Frame], lift: LiftConfig) -> list[tuple[int, ...]]:
+    """Source views of every frame, best first; none where nothing is lifted."""
+    if lift.method == "none":
+        return [()] * len(frames)
+    return select_sources([frame.camera for frame in frames], lift.sources, depth_quantiles(frames, lift))
+
+
+def depth_quantiles(frames: Sequence[Frame], lift: LiftConfig) -> tuple[float, ...] | None:
+    """Depths at which a scene's content lies: from evenly spaced depth maps, else from `near` and `far`, else None.
+
+    Depth maps that cannot be read are passed over: the frames they belong to are quarantined when their turn comes.
+    """
+    with_depth = [frame for frame in frames if geometry_of(frame, lift) == "depth" and frame.depth is not None]
+    picked = np.unique(np.linspace(0, len(with_depth) - 1, DEPTH_FRAMES).round().astype(int)) if with_depth else []
+    samples = [sample for index in picked if (sample := _known_depths(with_depth[index])).size]
+    if samples:
+        return tuple(np.quantile(np.concatenate(samples), DEPTH_QUANTILES).tolist())
+    if lift.near and lift.far:
+        return tuple(np.geomspace(lift.near, lift.far, len(DEPTH_QUANTILES)).tolist())
+    return None
+
+
+def _known_depths(frame: Frame) -> np.ndarray:
+    """[N] positive depths of about a thousand pixels, evenly spaced."""
+    assert frame.depth is not None
+    try:
+        depth = decode_depth(frame.depth)
+    except FrameError:
+        return np.empty(0)
+    step = max(1, int(np.sqrt(depth.size / 1000)))
+    coarse = depth[step // 2 :: step, step // 2 :: step]
+    return coarse[coarse > 0]
+
+
+def _fingerprints(frames: Sequence[Frame], sources: Sources, lift: LiftConfig, model: str) -> list[str]:
+    digests = view_digests(frames, sources, lift)
+    swept = [geometry_of(frame, lift) == "rgb" for frame in frames]
+    return [
+        frame_fingerprint(
+            model,
+            lift,
+            digests[target],
+            [digests[s] for s in views],
+            sweeps=any(swept[v] for v in (target, *views)),
+        )
+        for target, views in enumerate(sources)
+    ]
+
+
+def _chunk(
+    scene: Scene,
+    targets: Sequence[int],
+    sources: Sources,
+    fingerprints: Sequence[str],
+    lift: LiftConfig,
+    *,
+    staged: bool,
+) -> Chunk:
+    needed = sorted(_needed(scene.frames, targets, sources, lift))
+    place = {view: position for position, view in enumerate(needed)}
+    return Chunk(
+        scene=scene.id,
+        name=f"{targets[0]:06d}",
+        frames=tuple(scene.frames[view] for view in needed),
+        targets=tuple(place[target] for target in targets),
+        sources=tuple(tuple(place[s] for s in sources[view] if s in place) for view in needed),
+        fingerprints=tuple(fingerprints[target] for target in targets),
+        staged=staged,
+    )
+
+
+def _needed(frames: Sequence[Frame], targets: Sequence[int], sources: Sources, lift: LiftConfig) -> set[int]:
+    """Targets, their source views, and whatever is swept for the depth of any of these."""
+    looked_at = {*targets, *(s for target in targets for s in sources[target])}
+    swept = {view for view in looked_at if geometry_of(frames[view], lift) == "rgb"}
+    return looked_at | {s for view in swept for s in sources[view]}
