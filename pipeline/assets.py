@@ -1,4 +1,4 @@
-"""Bytes and pixels of assets, from any fsspec file system. Files are not trusted: size before decoding, whole or refused.
+"""Bytes and pixels of assets, from any fsspec file system. Nothing is trusted: sizes before decoding, whole or refused.
 
 Remote data: `s3://bucket/dataset` needs `pip install 'lift3d-labeling[s3]'`; keys, region and an own server
 (MinIO, Ceph, ...) come from the usual environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION,
