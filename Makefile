@@ -39,7 +39,7 @@ format: setup ## apply ruff's fixes and format
 	$(RUN) -m ruff format .
 
 bench: setup ## frames a second of raw and lifted labelling on the sample room, as ratios of one run
-	$(RUN) jobs/demo.py --bench
+	$(RUN) jobs/bench.py
 
 lock: $(UV) ## resolve pyproject.toml into requirements.lock again
 	$(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -16,8 +16,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-FINISHED_WITH_QUARANTINE = 3
-
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A config value by its path: lift.sources=12."),
@@ -85,15 +83,15 @@ def label(
         "engine.kind": engine,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
-    from pipeline.run import run_labeling
+    from pipeline.run import plan_labeling, run_labeling
 
     if dry_run:
-        return print(describe_plan(chosen))
+        plan = asdict(plan_labeling(chosen))
+        print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
+        return _print_json(plan)
     summary = run_labeling(chosen)
     _print_json(asdict(summary))
-    if summary.frames_quarantined:
-        raise typer.Exit(FINISHED_WITH_QUARANTINE)
-    return None
+    raise typer.Exit(summary.exit_code)
 
 
 @app.command()
@@ -122,6 +120,16 @@ def validate(store: Store) -> None:
 
     Example: lift3d validate out/labels
     """
+    from jobs.settings import located
+    from pipeline.store import validate as validate_store
+
+    found = validate_store(located(store, "store"))
+    for problem in found.problems:
+        where = f"{problem.path}, frame {problem.frame}" if problem.frame else problem.path
+        print(f"{where}: {problem.message}. {problem.remedy}")
+    _print_json(found.to_json())
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -195,11 +203,26 @@ def doctor(
 def report(
     store: Store,
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    gt: Annotated[str | None, typer.Option("--gt", metavar="SOURCE", help="Dataset with ground truth.")] = None,
+    raw: Annotated[str | None, typer.Option(metavar="URI", help="Store with the raw predictions.")] = None,
+    reader: Reader = None,
+    settings: Settings = None,
 ) -> None:
     """Write a self-contained HTML page about a store: pictures, classes, consistency, quarantine.
 
     Example: lift3d report out/labels --out report.html
     """
+    from jobs.settings import located, reader_config
+    from pipeline.report.report import write_report
+
+    written = write_report(
+        located(store, "store"),
+        out,
+        gt and located(gt, "source"),
+        raw and located(raw, "store"),
+        reader=reader_config(settings, reader),
+    )
+    print(written)
 
 
 @app.command()

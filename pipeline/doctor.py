@@ -69,9 +69,7 @@ def _torch() -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check(
-            "gpu", "warn", "no CUDA device: labelling runs on CPU", "use a GPU for large datasets"
-        )
+        return Check("gpu", "warn", "no CUDA device: labelling runs on CPU", "use a GPU for large datasets")
     free, total = torch.cuda.mem_get_info()
     return Check("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
 
@@ -83,9 +81,7 @@ def _ray() -> Check:
     host, _, port = address.removeprefix("ray://").removeprefix("http://").rpartition(":")
     if _answers(host, port):
         return Check("ray", "ok", f"{address} answers")
-    return Check(
-        "ray", "fail", f"{address} does not answer", "start the cluster, or unset RAY_ADDRESS"
-    )
+    return Check("ray", "fail", f"{address} does not answer", "start the cluster, or unset RAY_ADDRESS")
 
 
 def _answers(host: str, port: str) -> bool:
@@ -135,7 +131,7 @@ def _operators() -> Iterator[Check]:
 
 def _store(uri: str) -> Check:
     """A local folder by its permissions, so that nothing is created; a remote one by a small file put and removed."""
-    from pipeline.assets import filesystem
+    from pipeline.assets import filesystem, storage_errors
 
     remedy = "check the address, credentials and permissions"
     if "://" not in uri:
@@ -147,6 +143,6 @@ def _store(uri: str) -> Check:
         probe = f"{path.rstrip('/')}/_doctor-{os.getpid()}"
         files.pipe_file(probe, b"lift3d")
         files.rm_file(probe)
-    except (OSError, ImportError, Lift3DError) as error:
+    except storage_errors() as error:
         return Check("store", "fail", f"{uri}: {error}", remedy)
     return Check("store", "ok", f"{uri} takes new files")
