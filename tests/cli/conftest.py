@@ -1,8 +1,23 @@
-"""Datasets and predictions made from the sample room."""
+"""The command line in this process, and datasets made from the sample room."""
 
 import shutil
 
 import pytest
+
+from jobs.cli import main
+
+
+@pytest.fixture
+def lift3d(capsys):
+    """Run the command line in this process: `lift3d(*arguments)` -> exit code, stdout, stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return exit_.value.code or 0, out, err
+
+    return run
 
 
 @pytest.fixture

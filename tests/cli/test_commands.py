@@ -9,19 +9,6 @@ from jobs.cli import main
 COMMANDS = ("label", "inspect", "validate", "evaluate", "operators", "doctor", "report", "schema")
 
 
-@pytest.fixture
-def lift3d(capsys):
-    """Run the command line in this process: `lift3d(*arguments)` -> exit code, stdout, stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as exit_:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return exit_.value.code or 0, out, err
-
-    return run
-
-
 def test_help_lists_every_command(lift3d):
     code, out, _ = lift3d("--help")
     assert code == 0

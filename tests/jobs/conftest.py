@@ -1,4 +1,4 @@
-"""A Ray head of our own on this machine, and predictions to lift."""
+"""A Ray head of our own on this machine, to submit jobs to."""
 
 import os
 import secrets
@@ -26,16 +26,6 @@ class Head:
 
     address: str
     env: dict[str, str]
-
-
-@pytest.fixture(scope="session")
-def predictions(sample_room, tmp_path_factory) -> Path:
-    """The sample room's ground truth as predictions in the layout of `precomputed`: DIR/{scene}/{frame}.png."""
-    folder = tmp_path_factory.mktemp("predictions")
-    (folder / "scene9002_00").mkdir()
-    for path in sorted((sample_room / "scene9002_00" / "label-filt").glob("*.png")):
-        shutil.copy(path, folder / "scene9002_00")
-    return folder
 
 
 @pytest.fixture(scope="session")
