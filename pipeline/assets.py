@@ -73,13 +73,13 @@ def absolute(uri: str) -> str:
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What reading a file can raise: OSError, and the roots of remote clients that are loaded."""
+    """What reading can raise: OSError, ValueError (a name no file system takes), the roots of remote clients in use."""
     clients = (
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
         ("aiohttp", "ClientError"),
     )
-    return (OSError, *(getattr(sys.modules[name], root) for name, root in clients if name in sys.modules))
+    return (OSError, ValueError, *(getattr(sys.modules[name], root) for name, root in clients if name in sys.modules))
 
 
 def read_bytes(asset: Asset) -> bytes:

@@ -80,10 +80,11 @@ def check_pose(world_from_cam: Matrix) -> None:
             remedy="tracking was lost in this frame; it is left out",
         )
     rotation = world_from_cam[:3, :3]
-    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    determinant = float(np.linalg.det(rotation))
-    bottom_is_right = np.abs(world_from_cam[3] - [0, 0, 0, 1]).max() <= RIGID_TOLERANCE
-    if error > RIGID_TOLERANCE or determinant < 0 or not bottom_is_right:
+    with np.errstate(over="ignore", invalid="ignore"):  # finite entries may still be 1e200
+        error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+        determinant = float(np.linalg.det(rotation))
+        bottom_error = float(np.abs(world_from_cam[3] - [0, 0, 0, 1]).max())
+    if not (error <= RIGID_TOLERANCE and determinant > 0 and bottom_error <= RIGID_TOLERANCE):
         raise FrameError(
             Reason.POSE_NOT_RIGID,
             f"the pose is not a rigid motion: |R R^T - I| = {error:.3g} (at most {RIGID_TOLERANCE:g}), "

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from schemas.errors import ConfigError
 
@@ -20,7 +20,7 @@ EngineKind = Literal["ray", "local"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ReaderConfig(_Section):
@@ -71,6 +71,12 @@ class LiftConfig(_Section):
     samples: int = Field(4, ge=1, le=16)
     """Samples a ray where depth is uncertain (RGB geometry)."""
 
+    @model_validator(mode="after")
+    def _check(self) -> LiftConfig:
+        if self.near is not None and self.far is not None and self.near >= self.far:
+            raise ValueError(f"near is {self.near:g} and far {self.far:g}, near must be the smaller one")
+        return self
+
 
 class PlanConfig(_Section):
     """How scenes are cut into units of work. Labels do not depend on it."""
@@ -101,9 +107,9 @@ class EngineConfig(_Section):
 class LabelingConfig(_Section):
     """A labelling run."""
 
-    source: str
+    source: str = Field(min_length=1)
     """Dataset or scene: local path or fsspec URI."""
-    store: str
+    store: str = Field(min_length=1)
     """Label store: local path or fsspec URI."""
     reader: ReaderConfig = ReaderConfig()
     operator: OperatorConfig = OperatorConfig()
@@ -155,16 +161,19 @@ def _leaves(section: type[BaseModel], prefix: str) -> Iterable[str]:
 
 def _explain(problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{path} is not set"
     if problem["type"] != "extra_forbidden":
-        return f"{path}: {problem['msg']} (found {problem['input']!r})"
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{path or 'top level'}: {message} (found {problem['input']!r:.80})"
     nearest = difflib.get_close_matches(path, known_paths(), n=1, cutoff=0.0)
-    return f"unknown key {path!r}, did you mean {nearest[0]!r}?"
+    return f"unknown key {path!r:.80}, did you mean {nearest[0]!r}?"
 
 
 def _parse_value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, an integer of 5,000 digits, 10,000 brackets
         return text
 
 

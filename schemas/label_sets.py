@@ -36,10 +36,14 @@ class LabelSet(BaseModel):
     def _check(self) -> LabelSet:
         if not len(self.ids) == len(self.names) == len(self.colors):
             raise ValueError(f"{len(self.ids)} ids, {len(self.names)} names and {len(self.colors)} colours")
+        if not self.ids:
+            raise ValueError("no classes")
         if list(self.ids) != sorted(set(self.ids)) or self.ignore_id in self.ids:
             raise ValueError("ids must ascend, be unique and leave out the ignore id")
         if not all(0 <= i <= 65535 for i in (*self.ids, self.ignore_id)):
             raise ValueError("ids must be in 0..65535")
+        if not all(0 <= level <= 255 for color in self.colors for level in color):
+            raise ValueError("colours must be in 0..255")
         return self
 
     @property

@@ -52,17 +52,18 @@ def label_folder(scene: Folder) -> Folder | None:
     return list_folder(join(scene.uri, names[0])) if names else None
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key under which numbers in names count as numbers; equal numbers ("1", "001") go by spelling."""
+def natural_key(name: str) -> tuple[list[str | int], int, str]:
+    """Sort key under which numbers in names count as numbers; of equal ones ("1", "001") the shortest comes first."""
     parts = re.split(r"([0-9]+)", name)
-    return [int(part[:4000]) if i % 2 else part for i, part in enumerate(parts)], name
+    return [int(part[:4000]) if i % 2 else part for i, part in enumerate(parts)], len(name), name
 
 
 def list_folder(uri: str) -> Folder:
     """List the folder at `uri`, never from a cache. Raises DatasetError where there is none or it cannot be read."""
     fs, path = filesystem(uri)
     try:
-        entries = fs.ls(path, detail=True, refresh=True)
+        fs.invalidate_cache(path)
+        entries = fs.ls(path, detail=True)
         files, folders = {}, []
         for entry in entries:
             name = entry["name"].rstrip("/").rsplit("/", 1)[-1]

@@ -8,9 +8,8 @@ labels live in the original world. Lenses with distortion are refused: nothing h
 from __future__ import annotations
 
 import json
-import math
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.assets import join, read_bytes
-from pipeline.picture import MAX_PIXELS
 from pipeline.readers.folders import Folder, asset_in, find_scenes, list_folder
 from pipeline.readers.frames import FrameCollector, first_size
+from pipeline.readers.transforms import Entry, check_pinhole, number_of, parse_rows, read_lens
 from schemas.camera import Camera, Matrix
 from schemas.errors import DatasetError, FrameError, Reason
 from schemas.scene import Asset, Frame, Scene, SceneRef
@@ -28,12 +27,6 @@ from schemas.scene import Asset, Frame, Scene, SceneRef
 FILE = "transforms.json"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 MILLIMETRES = 1e-3
-PINHOLE_MODELS = frozenset({"PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL"})
-"""Models that are a pinhole while their distortion is zero."""
-DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-LARGEST = 1e12
-
-Entry = Mapping[str, Any]
 
 
 class NerfstudioReader:
@@ -101,6 +94,7 @@ class _Transforms:
         images: files beside it.
         original: [4, 4] from the file's world to the original one, to apply after dividing centres by `scale`.
         scale: file units an original unit.
+        depth_scale: stored depth steps an original unit.
         size, depth_size: (height, width) of its first readable image and depth map.
     """
 
@@ -109,14 +103,9 @@ class _Transforms:
     images: _Images
     original: Matrix
     scale: float
+    depth_scale: float
     size: tuple[int, int] | None
     depth_size: tuple[int, int] | None
-
-    @property
-    def depth_scale(self) -> float:
-        """Stored depth steps an original unit."""
-        unit = _number(self.shared, {}, "depth_unit_scale_factor")
-        return self.scale / (MILLIMETRES if unit is None else unit)
 
 
 def _scene_in(folder: Folder) -> str | None:
@@ -129,18 +118,23 @@ def _read_transforms(ref: SceneRef) -> _Transforms:
     entries = shared.get("frames")
     if not isinstance(entries, list) or not entries:
         raise _bad(ref, f"{uri} has no list of frames")
-    _check_pinhole(shared)
+    check_pinhole(shared)
     entries = tuple(entry if isinstance(entry, dict) else {} for entry in entries)
     if not any(key in entry for entry in (shared, *entries) for key in ("fl_x", "camera_angle_x")):
         raise _bad(ref, f"{uri} has neither fl_x nor camera_angle_x")
+    try:
+        original, scale = _undo(shared), _positive(shared, "applied_scale", 1.0)
+        depth_scale = scale / _positive(shared, "depth_unit_scale_factor", MILLIMETRES)
+    except (FrameError, ValueError) as error:
+        raise _bad(ref, f"{uri}: applied_transform, applied_scale or depth_unit_scale_factor: {error}") from None
     images = _Images(ref.uri)
-    original, scale = _undo(shared, ref)
     return _Transforms(
         shared=shared,
         entries=entries,
         images=images,
         original=original,
         scale=scale,
+        depth_scale=depth_scale,
         size=_size(images, entries, "file_path"),
         depth_size=_size(images, entries, "depth_file_path"),
     )
@@ -166,31 +160,20 @@ def _bad(ref: SceneRef, problem: str) -> DatasetError:
     )
 
 
-def _check_pinhole(source: Entry) -> None:
-    """Raise FrameError (lens_distorted) unless what the source says of the lens is that of a pinhole."""
-    model = source.get("camera_model", "PINHOLE")
-    found = [f"{key} = {source[key]!r:.40}" for key in DISTORTION if source.get(key) not in (None, 0)]
-    if str(model).upper() not in PINHOLE_MODELS or source.get("is_fisheye"):
-        found.append(f"camera_model {model!r:.40}")
-    if found:
-        raise FrameError(
-            Reason.LENS_DISTORTED,
-            f"the images are distorted ({', '.join(found)}), expected those of a pinhole camera",
-            remedy="undistort them first, for example with `colmap image_undistorter`, and write transforms.json anew",
-        )
-
-
-def _undo(shared: Entry, ref: SceneRef) -> tuple[Matrix, float]:
-    """Inverse of `applied_transform`, and `applied_scale`."""
-    try:
-        applied = _matrix(shared.get("applied_transform", np.eye(4)))
-        scale = _number(shared, {}, "applied_scale")
+def _undo(shared: Entry) -> Matrix:
+    """[4, 4] inverse of `applied_transform`. Raises ValueError."""
+    applied = parse_rows(shared.get("applied_transform", np.eye(4)))
+    with np.errstate(all="ignore"):  # poses that this spoils are found as not rigid
         original: Matrix = np.linalg.inv(applied).astype(np.float64)
-    except (FrameError, ValueError) as error:
-        raise _bad(ref, f"applied_transform or applied_scale cannot be undone: {error}") from None
-    if scale is not None and scale <= 0:
-        raise _bad(ref, f"applied_scale is {scale}, expected a positive number")
-    return original, 1.0 if scale is None else scale
+    return original
+
+
+def _positive(shared: Entry, key: str, otherwise: float) -> float:
+    """A positive number of the file's top level. Raises ValueError."""
+    value = number_of(shared, {}, key)
+    if value is not None and value <= 0:
+        raise ValueError(f"{key} is {value:g}, expected a positive number")
+    return otherwise if value is None else value
 
 
 def _size(images: _Images, entries: Iterable[Entry], key: str) -> tuple[int, int] | None:
@@ -209,6 +192,7 @@ def _find(images: _Images, entry: Entry, key: str) -> Asset | None:
 def _path(root: str, entry: Entry, key: str) -> str:
     """A path of an entry, relative to the scene's folder, which it may not leave."""
     value = entry.get(key)
+    reason = Reason.IMAGE_MISSING if key == "file_path" else Reason.DEPTH_MISSING
     if not isinstance(value, str) or not value or not value.isprintable():
         raise FrameError(
             Reason.IMAGE_MISSING, f"{key} is {value!a:.80}, expected a path", remedy="name the image's file"
@@ -216,7 +200,7 @@ def _path(root: str, entry: Entry, key: str) -> str:
     path = posixpath.normpath(value.replace("\\", "/").removeprefix(f"{root}/"))
     if path.startswith(("/", "../")) or path in {".", ".."}:
         raise FrameError(
-            Reason.IMAGE_MISSING,
+            reason,
             f"{key} {value!r:.200} is not inside the scene's folder {root}",
             remedy="move the images into it and name them relative to it",
         )
@@ -231,8 +215,9 @@ def _build(transforms: _Transforms, entry: Entry, path: str) -> Frame:
             f"image {join(transforms.images.root, path)} does not exist",
             remedy="restore the file or remove the entry",
         )
-    _check_pinhole(entry)
-    camera = _camera(transforms, entry)
+    check_pinhole(entry)
+    lens = read_lens(entry, transforms.shared, transforms.size)
+    camera = Camera(lens.K, _pose(transforms, entry), lens.height, lens.width)
     depth = _depth(transforms, entry)
     return Frame(
         id=_without_suffix(path),
@@ -251,77 +236,20 @@ def _depth(transforms: _Transforms, entry: Entry) -> Asset | None:
     return transforms.images.find(path, scale=transforms.depth_scale, shape=transforms.depth_size)
 
 
-def _camera(transforms: _Transforms, entry: Entry) -> Camera:
-    number = partial(_number, entry, transforms.shared)
-    height, width = _image_size(number("h"), number("w"), transforms.size)
-    fx = _focal(number("fl_x"), number("camera_angle_x"), width)
-    fy = _focal(number("fl_y"), number("camera_angle_y"), height) or fx
-    if fx is None or fy is None:
-        raise FrameError(Reason.INTRINSICS_INVALID, "no focal length", remedy="give fl_x or camera_angle_x")
-    cx, cy = number("cx"), number("cy")
-    K = np.eye(3)
-    K[0, 0], K[1, 1] = fx, fy
-    K[0, 2] = width / 2 if cx is None else cx + 0.5
-    K[1, 2] = height / 2 if cy is None else cy + 0.5
-    return Camera(K, _pose(transforms, entry), height, width)
-
-
-def _image_size(height: float | None, width: float | None, of_file: tuple[int, int] | None) -> tuple[int, int]:
-    if height is None or width is None:
-        return of_file or (0, 0)
-    if height % 1 or width % 1 or not 0 < height * width <= MAX_PIXELS:
-        raise FrameError(
-            Reason.INTRINSICS_INVALID,
-            f"an image of {width:g}x{height:g} pixels, 1 to {MAX_PIXELS:,} are accepted",
-            remedy="correct w and h",
-        )
-    return int(height), int(width)
-
-
-def _focal(pixels: float | None, angle: float | None, side: int) -> float | None:
-    if pixels is not None or angle is None:
-        return pixels
-    return 0.5 * side / math.tan(0.5 * angle) if 0 < angle < math.pi else None
-
-
 def _pose(transforms: _Transforms, entry: Entry) -> Matrix:
     """OpenCV camera-to-world in the original world."""
     if "transform_matrix" not in entry:
         raise FrameError(Reason.POSE_MISSING, "no transform_matrix", remedy="remove the entry or pose the image")
     try:
-        pose = _matrix(entry["transform_matrix"])
+        pose = parse_rows(entry["transform_matrix"])
     except ValueError as error:
         raise FrameError(
             Reason.POSE_UNREADABLE, f"transform_matrix is not a 4x4 matrix: {error}", remedy="write the file anew"
         ) from None
     pose[:3, 3] /= transforms.scale
     pose[:3, 1:3] *= -1
-    return transforms.original @ pose
-
-
-def _matrix(value: object) -> Matrix:
-    """[4, 4] from rows of 3x4 or 4x4 numbers. Raises ValueError."""
-    try:
-        matrix = np.array(value, np.float64)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(error) from None
-    if matrix.shape == (3, 4):
-        return np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
-    if matrix.shape != (4, 4):
-        raise ValueError(f"its shape is {matrix.shape}")
-    return matrix
-
-
-def _number(entry: Entry, shared: Entry, key: str) -> float | None:
-    """A number of the entry, or of all entries, None where there is none."""
-    value = entry.get(key, shared.get(key))
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise FrameError(
-            Reason.INTRINSICS_INVALID, f"{key} is {value!r:.60}, expected a number", remedy=f"correct {key}"
-        )
-    return float(value)
+    with np.errstate(all="ignore"):
+        return np.asarray(transforms.original @ pose)
 
 
 def _without_suffix(path: str) -> str:

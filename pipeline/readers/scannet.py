@@ -46,7 +46,7 @@ class ScannetReader:
         for file, frame_id in images.items():
             frames.add(frame_id, file, partial(_build, layout, poses, frame_id, file), key=_number(frame_id))
         for file, frame_id in _stems(layout.pose).items():
-            if frame_id not in poses:
+            if file.endswith(".txt") and frame_id not in poses:
                 frames.set_aside(frame_id, _no_image(layout, file))
         return frames.scene()
 
