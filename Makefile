@@ -41,8 +41,8 @@ format: setup ## apply ruff's fixes and format
 bench: setup ## frames a second of raw and lifted labelling on the sample room, as ratios of one run
 	$(RUN) jobs/bench.py
 
-lock: $(UV) ## resolve pyproject.toml into requirements.lock again
-	$(UV) pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+lock: $(UV) ## resolve pyproject.toml into requirements.lock (keeps pins; make lock UPGRADE=--upgrade renews them)
+	$(UV) pip compile pyproject.toml --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	  --extra s3 --extra open-clip --extra indoor --extra dev \
 	  --no-annotate --no-header --output-file requirements.lock
 

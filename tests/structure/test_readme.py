@@ -45,10 +45,11 @@ def test_commands_and_their_options_exist(capsys, words):
 def test_the_operator_is_complete_and_what_is_said_about_its_labels_works(tmp_path, monkeypatch, sample_room, capsys):
     operator, *queries = _blocks("python")[::-1][:1] + _blocks("python")[:-1]
     assert len(operator.splitlines()) < 30
-    (tmp_path / "brightness.py").write_text(operator)
+    (tmp_path / "my_models").mkdir()
+    (tmp_path / "my_models" / "brightness.py").write_text(operator)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    options = ["--operator", "brightness:Brightness", "--engine", "local", "--set", "plan.chunk=24"]
+    options = ["--operator", "my_models.brightness:Brightness", "--engine", "local", "--set", "plan.chunk=24"]
     with pytest.raises(SystemExit) as exit_:
         main(["label", str(sample_room), "--store", "out/labels", *options])
     assert not exit_.value.code
