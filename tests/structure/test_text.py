@@ -55,3 +55,14 @@ def test_relative_links_in_the_documents_lead_somewhere(texts):
         if "://" not in target and not (ROOT / name).parent.joinpath(target).exists()
     ]
     assert not broken
+
+
+def test_the_architecture_lists_every_file(modules):
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    sections = re.split(r"^### `(.+)/`$", text, flags=re.MULTILINE)[1:]
+    listed = {
+        f"{folder}/{name}"
+        for folder, section in zip(sections[::2], sections[1::2], strict=True)
+        for name in re.findall(r"^\| `(\S+\.py)` \|", section, flags=re.MULTILINE)
+    }
+    assert listed == {str(m.path.relative_to(ROOT)) for m in modules if m.path.name != "__init__.py"}
