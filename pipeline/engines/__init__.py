@@ -1,0 +1,47 @@
+"""Where chunks are worked on: in this process, or by Ray actors here or on a cluster. The same worker in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from schemas.config import EngineConfig
+from schemas.scene import Chunk
+
+if TYPE_CHECKING:
+    from pipeline.engines.worker import ChunkStatus, Job
+
+
+class Engine(Protocol):
+    """Something that works on chunks.
+
+    Attributes:
+        device: "cpu" or "cuda", resolved: what workers compute on.
+        workers: how many chunks are worked on at once, at most.
+    """
+
+    device: str
+    workers: int
+
+    def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
+        """Work on every chunk, each committed to the store before its status is yielded, in any order.
+
+        Raises the `Lift3DError` of the first worker that cannot go on, or `EngineError` if workers keep dying or
+        nothing finishes for `engine.no_progress_s`.
+        """
+        ...
+
+
+def open_engine(config: EngineConfig) -> AbstractContextManager[Engine]:
+    """The configured engine, checked to fit the machine or cluster, for the time of a `with` block.
+
+    Raises `EngineError` where it does not fit.
+    """
+    if config.kind == "local":
+        from pipeline.engines.local import open_local
+
+        return open_local(config)
+    from pipeline.engines.ray import open_ray
+
+    return open_ray(config)

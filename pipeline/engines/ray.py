@@ -1,0 +1,187 @@
+"""The worker as a pool of Ray Data actors. Rows carry a chunk's addresses and cameras, and bring back a status line.
+
+Workers commit what they make themselves, so nothing is lost if the driver dies. A ledger counts how often each chunk
+was begun: one that kills its worker time and again is put into quarantine, where Ray alone would try it for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json, give_up
+from pipeline.preflight import Pool, fit_pool, this_machine
+from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, map_with_actors, ray_session
+from schemas.config import EngineConfig
+from schemas.errors import EngineError, Lift3DError
+from schemas.scene import Chunk, chunk_from_json, chunk_to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from ray.data import Dataset
+
+MOST_BLOCKS = 4096
+"""Up to here a chunk is a block of its own, so that its status comes back as soon as it is done."""
+
+
+@contextmanager
+def open_ray(config: EngineConfig) -> Iterator[RayEngine]:
+    """The Ray engine, checked. Raises `EngineError` where the workers do not fit the cluster, or it cannot be reached.
+
+    A cluster that is given is joined at once. A private one takes seconds to start, so it waits for the first chunk.
+    """
+    with ray_session() if cluster_is_given() else nullcontext():
+        nodes = cluster_nodes() if cluster_is_given() else [this_machine()]
+        yield RayEngine(config, fit_pool(config, nodes))
+
+
+class RayEngine:
+    """A pool of actors, each with its own operator and lift."""
+
+    def __init__(self, config: EngineConfig, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+        self.device = pool.device
+        self.workers = pool.workers
+
+    def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
+        """See `Engine.run`."""
+        import ray
+        from ray.data.exceptions import ExecutionTimeoutError
+        from ray.exceptions import RayActorError, RayTaskError
+
+        if not chunks:
+            return
+        with ray_session(), data_context(self._config.no_progress_s):
+            ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
+            try:
+                yield from self._statuses(job, chunks, ledger)
+            except ExecutionTimeoutError:
+                raise self._stalled(ray.get(ledger.report.remote())) from None
+            except RayActorError as error:
+                raise EngineError(
+                    f"workers died again and again: {_gist(error)}",
+                    remedy="they run out of memory or cannot start: fewer engine.workers, a smaller plan.chunk, or try "
+                    "--engine local to see the crash; what is committed is kept",
+                ) from error
+            except RayTaskError as error:
+                raise EngineError(f"a worker failed: {_gist(error)}", remedy="this is a bug") from error
+            finally:
+                ray.kill(ledger)
+
+    def _statuses(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Iterator[ChunkStatus]:
+        batches: Iterable[Any] = self._dataset(job, chunks, ledger).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        )
+        for batch in batches:
+            yield from (ChunkStatus.from_json(text).checked() for text in batch["status"].to_pylist())
+
+    def _dataset(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Dataset:
+        import ray.data
+
+        rows = [{"payload": pack(chunk)} for chunk in chunks]
+        return map_with_actors(
+            ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)),
+            ChunkActor,
+            min(self.workers, len(rows)),
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_constructor_kwargs={"job": job, "ledger": ledger},
+            num_cpus=self._pool.cpus,
+            num_gpus=self._pool.gpus,
+        )
+
+    def _stalled(self, in_flight: dict[str, float]) -> EngineError:
+        import ray
+
+        working = ", ".join(f"{chunk} for {seconds:.0f} s" for chunk, seconds in in_flight.items())
+        free = ray.available_resources()
+        return EngineError(
+            f"no chunk finished for {self._config.no_progress_s:g} s. Being worked on: {working or 'nothing'}. Free in "
+            f"the cluster: {free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU; a worker needs {self._pool.cpus:g} "
+            f"CPU, {self._pool.gpus:g} GPU",
+            remedy="raise engine.no_progress_s or lower plan.chunk if chunks take that long; run again to resume",
+        )
+
+
+class Ledger:
+    """An actor that knows which chunks are being worked on since when, and how often each was begun without an end."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
+
+    def begin(self, chunk: str) -> int:
+        """Note that work on a chunk starts; the number of times that it did."""
+        self._begun[chunk] += 1
+        self._since[chunk] = monotonic()
+        return self._begun[chunk]
+
+    def end(self, chunk: str) -> None:
+        """Note that work on a chunk ended well."""
+        self._begun.pop(chunk, None)
+        self._since.pop(chunk, None)
+
+    def report(self) -> dict[str, float]:
+        """Seconds since work on each unfinished chunk began last."""
+        return {chunk: monotonic() - since for chunk, since in self._since.items()}
+
+
+class ChunkActor:
+    """A `Worker` behind Ray Data's interface for batches.
+
+    Errors of this project come back as a status, so that the driver raises them as they are and at once.
+    """
+
+    def __init__(self, job: Job, ledger: Any) -> None:
+        self._job = job
+        self._ledger = ledger
+        try:
+            self._worker: Worker | Lift3DError = Worker(job)
+        except Lift3DError as error:
+            self._worker = error
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """[`payload`] -> [`status`], row by row."""
+        import pyarrow as pa
+
+        statuses = [self._run(unpack(payload)) for payload in batch["payload"].to_pylist()]
+        return pa.table({"status": [status.to_json() for status in statuses]})
+
+    def _run(self, chunk: Chunk) -> ChunkStatus:
+        import ray
+
+        key = f"{chunk.scene}/{chunk.name}"
+        allowed = self._job.config.engine.attempts
+        try:
+            if isinstance(self._worker, Lift3DError):
+                raise self._worker
+            if ray.get(self._ledger.begin.remote(key)) > allowed:
+                status = give_up(self._job, chunk, allowed)
+            else:
+                status = self._worker.run(chunk)
+            ray.get(self._ledger.end.remote(key))
+        except Lift3DError as error:
+            return ChunkStatus(chunk.scene, chunk.name, error=error_to_json(error))
+        return status
+
+
+def _gist(error: Exception) -> str:
+    """The first and the last line of what Ray says: what happened, and the exception behind it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
+
+
+def pack(chunk: Chunk) -> bytes:
+    """A chunk as a row's payload, about 200 bytes a view."""
+    return zlib.compress(json.dumps(chunk_to_json(chunk)).encode(), level=1)
+
+
+def unpack(payload: bytes) -> Chunk:
+    """Inverse of `pack`."""
+    return chunk_from_json(json.loads(zlib.decompress(payload)))

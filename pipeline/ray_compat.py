@@ -1,0 +1,167 @@
+"""The corners of Ray that its releases keep changing, in one place."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from pipeline.preflight import Node, this_machine
+from schemas.errors import EngineError
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Of a private cluster. Rows hold addresses and cameras, never pixels."""
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Where a private cluster's processes find each other; on Linux, Ray takes 127.0.0.1 for a wish to be reachable."""
+ENDLESS = 24
+"""Restarts and retries of one worker. Chunks that kill workers are given up long before; this ends everything else."""
+
+
+def cluster_is_given() -> bool:
+    """Whether there is a cluster to join: this process has joined one, or RAY_ADDRESS names one."""
+    import ray
+
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def ray_session(cpus: float | None = None) -> Iterator[None]:
+    """A connection to Ray: the one that there is, else the cluster of RAY_ADDRESS, else a private one on this machine.
+
+    Args:
+        cpus: of a private cluster; as many as this process may use where absent.
+
+    Only what was started here is stopped: a private cluster ends with the block, a cluster that was there goes on.
+    Raises `EngineError` where no connection can be made.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+    elif cluster_is_given():
+        with _connected(address=os.environ["RAY_ADDRESS"]):
+            yield
+    else:
+        with _private_cluster(cpus) as options, _connected(**options):
+            yield
+
+
+def cluster_nodes() -> list[Node]:
+    """What the nodes of the connected cluster offer."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(has.get("CPU", 0)), float(has.get("GPU", 0))) for has in alive]
+
+
+@contextmanager
+def data_context(no_progress_s: float) -> Iterator[None]:
+    """Ray Data's settings for the Datasets that are made and consumed in the block: quiet, and never stuck for ever."""
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = no_progress_s
+    with DataContext.current(context):
+        yield
+
+
+def map_with_actors(dataset: Dataset, actor: type, workers: int, **options: Any) -> Dataset:
+    """`map_batches` on a pool of `workers` actors that are not restarted for ever.
+
+    Ray Data does so unless it is told otherwise, and the one way to tell it is marked for removal without a successor.
+    """
+    from ray.data import ActorPoolStrategy
+    from ray.util.annotations import RayDeprecationWarning
+
+    pool = ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return dataset.map_batches(actor, compute=pool, **options, max_restarts=ENDLESS, max_task_retries=ENDLESS)
+
+
+@contextmanager
+def _connected(**options: Any) -> Iterator[None]:
+    import ray
+
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"cannot connect to Ray ({options['address']}): {str(error).partition(chr(10))[0]}",
+            remedy="check RAY_ADDRESS, or unset it to use this machine alone; --engine local needs no Ray",
+        ) from error
+    # Ray's own handler would end the process without a word to the rest of this program.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _private_cluster(cpus: float | None) -> Iterator[dict[str, Any]]:
+    """Options of a cluster of this machine with a folder of its own.
+
+    Some of Ray's ports listen on every interface, whatever it is told: the token keeps others out.
+    """
+    _have_token()
+    # Ray's core writes warnings to stderr that nobody can act on; without a GPU reserved, it is to leave
+    # CUDA_VISIBLE_DEVICES alone and not to announce that one day it will.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    here = this_machine()
+    # Sockets live in the folder, and their paths must stay below about 100 characters.
+    folder = mkdtemp(prefix="lift3d-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    try:
+        with _workers_import_what_we_import():
+            yield {
+                "address": "local",
+                "include_dashboard": False,
+                "num_cpus": cpus or here.cpus,
+                "num_gpus": here.gpus,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_node_ip_address": LOOPBACK,
+                "_temp_dir": folder,
+            }
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def _have_token() -> None:
+    """Ray asks whoever connects for a token, and writes one to the home folder of users that have none.
+
+    Theirs is random and stays in the environment of this process, which Ray reads once.
+    """
+    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    if not given and not Path("~/.ray/auth_token").expanduser().exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _workers_import_what_we_import() -> Iterator[None]:
+    """Processes that are started in the block look for modules where this one does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before

@@ -1,0 +1,295 @@
+"""A labelling run from config to summary: check, plan, label, publish, and write down what happened."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pipeline import __version__
+from pipeline.engines import Engine, open_engine
+from pipeline.plan import ScenePlan
+from pipeline.progress import OnProgress, Progress, console_progress
+from pipeline.survey import Survey, survey
+from schemas.config import LabelingConfig
+from schemas.record import QuarantineRecord
+from schemas.store import StoreMetadata
+
+if TYPE_CHECKING:
+    from pipeline.engines.worker import ChunkStatus, Job
+    from pipeline.store import Store
+
+log = logging.getLogger("lift3d")
+
+BYTES_A_PIXEL = {"classes": 0.08, "image": 1.5, "scalar": 1.5}
+"""Rough size of a stored frame with its confidence, by kind. Feature maps depend on the operator's channels."""
+PACKAGES = ("numpy", "pyarrow", "ray", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The last line of `lift3d label`.
+
+    Attributes:
+        run_id: unique; ids sort by time.
+        scenes: scenes that the run covered, readable or not.
+        frames_labelled, frames_resumed: labelled now, and labelled before.
+        frames_quarantined: frames without a label, and one for each scene that could not be read at all.
+        wall_s, frames_per_s: of the whole run.
+        store: where the labels are.
+    """
+
+    run_id: str
+    scenes: int
+    frames_labelled: int
+    frames_resumed: int
+    frames_quarantined: int
+    wall_s: float
+    frames_per_s: float
+    store: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 where everything is labelled, 3 where something was quarantined."""
+        return 3 if self.frames_quarantined else 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `--dry-run` prints.
+
+    Attributes:
+        scenes, frames: readable scenes and their usable frames.
+        frames_resumed, frames_to_do: labelled before, and left to label, in `chunks` units of work.
+        frames_set_aside, scenes_unreadable: what will be quarantined.
+        estimated_bytes: rough size of what will be stored; None where the kind does not tell.
+        store: where it will be.
+    """
+
+    scenes: int
+    frames: int
+    frames_resumed: int
+    frames_to_do: int
+    frames_set_aside: int
+    scenes_unreadable: int
+    chunks: int
+    estimated_bytes: int | None
+    store: str
+
+
+def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = None) -> RunSummary:
+    """Label everything that the config selects and that the store does not hold yet.
+
+    Args:
+        config: with `source` and `store` as every process can reach them.
+        on_progress: called with every finished chunk; by default progress is shown on stderr.
+
+    Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt.
+
+    Raises `ConfigError`, `DatasetError`, `OperatorError`, `StoreError` or `EngineError` where the run cannot start or
+    go on. Frames that cannot be labelled are no error: they are counted and quarantined.
+    """
+    from pipeline.store import RunStamp, Store, operator_slug
+
+    started, stamp = monotonic(), RunStamp.now()
+    with _terminated_like_interrupted(), open_engine(config.engine) as engine:
+        store = Store(config.store)
+        store.prepare()
+        store.recover(operator_slug(config.operator.spec))
+        plan = survey(config, store)
+        job = _job(config, engine, plan, stamp)
+        log.info(
+            "%d frames to label in %d scenes on %d worker(s), %s; %d are labelled already",
+            plan.targets,
+            len(plan.plans),
+            engine.workers,
+            engine.device,
+            plan.resumed,
+        )
+        planned_s = monotonic() - started
+        with nullcontext(on_progress) if on_progress else console_progress() as show:
+            outcome = _label(engine, job, plan, store, show)
+    wall_s = monotonic() - started
+    summary = RunSummary(
+        run_id=stamp.run_id,
+        scenes=len(plan.plans) + len(plan.unreadable),
+        frames_labelled=outcome.labelled,
+        frames_resumed=plan.resumed,
+        frames_quarantined=outcome.quarantined + sum(len(p.issues) for p in plan.plans) + len(plan.unreadable),
+        wall_s=round(wall_s, 3),
+        frames_per_s=round(outcome.labelled / wall_s, 3),
+        store=config.store,
+    )
+    store.write_run(stamp.run_id, _document(job, engine, plan, summary, {"plan": planned_s, **outcome.seconds}))
+    return summary
+
+
+def plan_labeling(config: LabelingConfig) -> RunPlan:
+    """What `run_labeling` would do. Reads the dataset and the store, writes nothing, starts no engine."""
+    from pipeline.store import Store
+
+    store = Store(config.store)
+    store.check_version()
+    plan = survey(config, store)
+    return RunPlan(
+        scenes=len(plan.plans),
+        frames=sum(p.frames for p in plan.plans),
+        frames_resumed=plan.resumed,
+        frames_to_do=plan.targets,
+        frames_set_aside=sum(len(p.issues) for p in plan.plans),
+        scenes_unreadable=len(plan.unreadable),
+        chunks=len(plan.chunks),
+        estimated_bytes=_estimated_bytes(plan),
+        store=config.store,
+    )
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """Sums over the statuses that came in."""
+
+    labelled: int = 0
+    quarantined: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, status: ChunkStatus) -> None:
+        self.labelled += status.labelled
+        self.quarantined += len(status.quarantined)
+        self.seconds.update(status.seconds)
+
+
+def _label(engine: Engine, job: Job, plan: Survey, store: Store, show: OnProgress) -> _Outcome:
+    """Work on all chunks; finish each scene as soon as its last chunk is in."""
+    scenes = _Scenes(store, job, plan)
+    scenes.finish_idle()
+    outcome = _Outcome()
+    started = monotonic()
+    for status in engine.run(job, plan.chunks):
+        outcome.add(status)
+        scenes.add(status)
+        show(Progress(outcome.labelled, outcome.quarantined, plan.targets, monotonic() - started))
+    return outcome
+
+
+class _Scenes:
+    """The driver's part in the store: publishes and quarantines scene by scene, once a scene's chunks are all in."""
+
+    def __init__(self, store: Store, job: Job, plan: Survey) -> None:
+        self._store = store
+        self._job = job
+        self._survey = plan
+        self._plans = {p.scene: p for p in plan.plans}
+        self._left = {p.scene: len(p.chunks) for p in plan.plans}
+        self._rows: defaultdict[str, list[QuarantineRecord]] = defaultdict(list)
+        self._known = _known_rows(store, job.slug)
+
+    def finish_idle(self) -> None:
+        """Quarantine unreadable scenes, and finish the scenes in which there is nothing to label."""
+        self._quarantine(self._survey.unreadable)
+        for scene, left in self._left.items():
+            if left == 0:
+                self._finish(self._plans[scene])
+
+    def add(self, status: ChunkStatus) -> None:
+        """Take note of a finished chunk."""
+        self._rows[status.scene] += status.quarantined
+        self._left[status.scene] -= 1
+        if self._left[status.scene] == 0:
+            self._finish(self._plans[status.scene])
+
+    def _finish(self, plan: ScenePlan) -> None:
+        self._store.publish(self._job.slug, plan.scene, plan.fingerprints)
+        self._quarantine([*self._survey.set_aside(plan), *self._rows.pop(plan.scene, [])])
+
+    def _quarantine(self, rows: Iterable[QuarantineRecord]) -> None:
+        """Write the rows that say something new: a frame that fails as it did before has its row already."""
+        new = [row for row in rows if _key(row.scene, row.frame, row.reason, row.message) not in self._known]
+        if new:
+            self._store.quarantine(self._job.slug, new, self._job.stamp)
+
+
+def _known_rows(store: Store, slug: str) -> set[tuple[str | None, ...]]:
+    from pipeline.store import read_quarantine
+
+    rows = read_quarantine(store.uri, operator=slug)[["scene", "frame", "reason", "message"]]
+    return {_key(*row) for row in rows.astype(object).where(rows.notna(), None).itertuples(index=False)}
+
+
+def _key(scene: str, frame: str | None, reason: str, message: str) -> tuple[str | None, ...]:
+    return scene, frame, str(reason), message.encode("utf-8", "backslashreplace").decode()
+
+
+def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Job:
+    from pipeline.engines.worker import Job
+
+    operator = plan.operator
+    metadata = StoreMetadata(
+        scene="",
+        operator=config.operator.spec,
+        kind=operator.kind,
+        label_set=operator.label_set,
+        provenance={
+            "version": __version__,
+            "lift": config.lift.model_dump(mode="json", exclude={"weights"}),
+            "model_sha256": plan.weights_sha256,
+            "operator_fingerprint": operator.fingerprint(),
+        },
+    )
+    resolved = config.engine.model_copy(update={"device": engine.device})
+    return Job(config.model_copy(update={"engine": resolved}), stamp, plan.slug, metadata)
+
+
+def _document(job: Job, engine: Engine, plan: Survey, summary: RunSummary, seconds: dict[str, float]) -> dict[str, Any]:
+    """`runs/<run_id>.json`."""
+    return {
+        "summary": asdict(summary),
+        "config": job.config.model_dump(mode="json"),
+        "plan": [
+            {"scene": p.scene, "frames": p.frames, "to_do": p.targets, "chunks": len(p.chunks), "issues": len(p.issues)}
+            for p in plan.plans
+        ],
+        "engine": {"kind": job.config.engine.kind, "workers": engine.workers, "device": engine.device},
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "versions": {"lift3d": __version__, "python": platform.python_version(), **dict(_versions())},
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def _estimated_bytes(plan: Survey) -> int | None:
+    a_pixel = BYTES_A_PIXEL.get(plan.operator.kind)
+    if a_pixel is None:
+        return None
+    cameras = (chunk.frames[target].camera for chunk in plan.chunks for target in chunk.targets)
+    return round(a_pixel * sum(camera.height * camera.width for camera in cameras))
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block, so that a job that is stopped ends in order."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,70 @@
+"""The Ray engine on a real cluster of this machine: the same labels, and what it adds: surviving workers."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.run import run_labeling
+from pipeline.store import read_quarantine
+from schemas.config import LabelingConfig
+from schemas.errors import EngineError, OperatorError
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+Rooms = Callable[..., Path]
+Build = Callable[..., LabelingConfig]
+Labels = Callable[[LabelingConfig], pd.DataFrame]
+
+
+def ray_engine(**settings: object) -> dict[str, object]:
+    return {"kind": "ray", "workers": 2, **settings}
+
+
+def test_both_engines_make_the_same_store(rooms: Rooms, config: Build, labels: Labels) -> None:
+    rooms(a=9, b=5)
+    local = config("local")
+    ray = config("ray", engine=ray_engine())
+    assert run_labeling(local).frames_labelled == run_labeling(ray).frames_labelled == 14
+    pd.testing.assert_frame_equal(labels(local), labels(ray))
+    names = [sorted(p.relative_to(c.store) for p in Path(c.store, "labels").rglob("*.parquet")) for c in (local, ray)]
+    assert names[0] == names[1]
+
+
+def test_a_chunk_that_kills_its_worker_is_quarantined_and_the_rest_is_labelled(
+    rooms: Rooms, config: Build, labels: Labels, fragile: str
+) -> None:
+    rooms(a=10)
+    deadly = {"spec": fragile, "kwargs": {"fatal": ["5"]}}
+    settings = config(operator=deadly, lift={"method": "none"}, engine=ray_engine(attempts=2))
+    summary = run_labeling(settings)
+    assert (summary.frames_labelled, summary.frames_quarantined, summary.exit_code) == (6, 4, 3)
+    assert sorted(labels(settings)["frame"]) == ["0", "1", "2", "3", "8", "9"]
+    rows = read_quarantine(settings.store)
+    assert sorted(rows["frame"]) == ["4", "5", "6", "7"]
+    assert set(rows["reason"]) == {"worker_died"}
+    assert set(rows["attempts"]) == {2}
+
+
+def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Build, fragile: str) -> None:
+    rooms(a=2)
+    slow = {"spec": fragile, "kwargs": {"seconds": 300.0}}
+    settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=8))
+    with pytest.raises(EngineError, match=r"no chunk finished for 8 s.*a/000000 for \d+ s.*engine\.no_progress_s"):
+        run_labeling(settings)
+
+
+def test_an_error_of_a_worker_reaches_the_driver_as_it_is(rooms: Rooms, config: Build, fragile: str) -> None:
+    rooms(a=2)
+    broken = {"spec": fragile, "kwargs": {"driver": os.getpid()}}
+    with pytest.raises(OperatorError, match="only the driver can build this"):
+        run_labeling(config(operator=broken, lift={"method": "none"}, engine=ray_engine(workers=1)))
+
+
+def test_what_does_not_fit_the_cluster_is_refused_before_any_work(rooms: Rooms, config: Build) -> None:
+    rooms(a=2)
+    with pytest.raises(EngineError, match="engine.workers to at most 2"):
+        run_labeling(config(engine=ray_engine(workers=3)))
+    assert not Path(config().store).exists()
