@@ -21,27 +21,25 @@ def main() -> None:
     """Label the room once with each method, print a table, and end with one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operator", default="indoor", help="operator SPEC")
-    parser.add_argument("--engine", default="local", choices=("local", "ray"))
+    parser.add_argument("--set", dest="settings", action="append", metavar="KEY=VALUE", help="a config value")
     chosen = parser.parse_args()
-    rates = {method: measure(chosen.operator, chosen.engine, method) for method in METHODS}
+    rates = {method: measure(chosen.operator, chosen.settings, method) for method in METHODS}
     print(f"{'lift':<8}{'frames/s':>10}{'of raw':>10}")
     for method, rate in rates.items():
         print(f"{method:<8}{rate:>10.2f}{rate / rates['none']:>10.2f}")
-    print(json.dumps({"operator": chosen.operator, "engine": chosen.engine, "frames_per_s": rates}))
+    print(json.dumps({"operator": chosen.operator, "frames_per_s": rates}))
 
 
-def measure(operator: str, engine: str, method: str) -> float:
+def measure(operator: str, settings: list[str] | None, method: str) -> float:
     """Frames a second of one run into an empty store, from the first to the last chunk: start-up is not counted."""
+    from jobs.settings import labeling_config
     from pipeline.progress import Progress
     from pipeline.run import run_labeling
-    from schemas.config import parse_config
 
     seen: list[Progress] = []
     with tempfile.TemporaryDirectory() as store:
-        values = {"source": str(ROOM), "store": store, "operator": {"spec": operator}, "lift": {"method": method}}
-        run_labeling(
-            parse_config({**values, "engine": {"kind": engine}, "plan": {"chunk": 8}}), on_progress=seen.append
-        )
+        options = {"source": str(ROOM), "store": store, "operator.spec": operator, "lift.method": method}
+        run_labeling(labeling_config(None, settings, {**options, "engine.kind": "local"}), on_progress=seen.append)
     return seen[-1].rate
 
 
