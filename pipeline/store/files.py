@@ -37,7 +37,7 @@ class Files(Protocol):
         """Create or replace a file, whole, with the folders above it."""
         ...
 
-    def get(self, path: str) -> bytes | None:
+    def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """A file's content, None where there is no such file."""
         ...
 
@@ -76,6 +76,7 @@ class LocalFiles:
         self._suffix = f"{os.getpid()}@{socket.gethostname()}.tmp"
 
     def put(self, path: str, data: bytes, timeout_s: float | None = None) -> None:
+        """Temporary name in the same folder, fsync, rename."""
         target = self._at(path)
         temporary = target.with_name(f".{target.name}.{self._suffix}")
         with _explained("write", str(target)):
@@ -86,16 +87,19 @@ class LocalFiles:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def get(self, path: str) -> bytes | None:
+    def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
+        """The whole file."""
         with _explained("read", str(self._at(path))), suppress(FileNotFoundError):
             return self._at(path).read_bytes()
         return None
 
     def get_many(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """One after the other."""
         found = {path: self.get(path) for path in paths}
         return {path: data for path, data in found.items() if data is not None}
 
     def list(self, folder: str) -> dict[str, int]:
+        """Links to folders are listed, not followed."""
         with _explained("list", str(self._at(folder))):
             return dict(sorted(self._walk(folder)))
 
@@ -109,15 +113,18 @@ class LocalFiles:
                     yield path.relative_to(self.root).as_posix(), size
 
     def move(self, source: str, target: str) -> None:
+        """An atomic rename."""
         with _explained("move", f"{self._at(source)} to {self._at(target)}"), suppress(FileNotFoundError):
             self._at(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self._at(source), self._at(target))
 
     def delete(self, path: str) -> None:
+        """Unlink."""
         with _explained("delete", str(self._at(path))):
             self._at(path).unlink(missing_ok=True)
 
     def sweep(self) -> int:
+        """Of processes of this machine that ended, or a day old where another machine shares the folder."""
         stale = [path for path in self.list("") if self._is_stale(path)]
         for path in stale:
             self.delete(path)
@@ -145,17 +152,18 @@ class RemoteFiles:
         self.system = system
 
     def put(self, path: str, data: bytes, timeout_s: float | None = None) -> None:
-        # fsspec's asynchronous file systems (S3, GCS, Azure, HTTP) take a time limit with every call.
-        limit = {"timeout": timeout_s} if timeout_s and self.system.async_impl else {}
+        """One PUT."""
         with _explained("write", self._at(path)):
-            self.system.pipe_file(self._at(path), data, **limit)
+            self.system.pipe_file(self._at(path), data, **self._limit(timeout_s))
 
-    def get(self, path: str) -> bytes | None:
+    def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
+        """One GET."""
         with _explained("read", self._at(path)), suppress(FileNotFoundError):
-            return self.system.cat_file(self._at(path))
+            return self.system.cat_file(self._at(path), **self._limit(timeout_s))
         return None
 
     def get_many(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """All at once, where the client can."""
         if not paths:
             return {}
         places = {self._at(path): path for path in paths}
@@ -169,6 +177,7 @@ class RemoteFiles:
         return {places[place]: data for place, data in found.items() if place not in vanished}
 
     def list(self, folder: str) -> dict[str, int]:
+        """Without the client's cache, which other machines do not update."""
         with _explained("list", self._at(folder)), suppress(FileNotFoundError):
             self.system.invalidate_cache()
             found = self.system.find(self._at(folder), detail=True)
@@ -177,16 +186,23 @@ class RemoteFiles:
         return {}
 
     def move(self, source: str, target: str) -> None:
+        """A copy, then a delete: for a moment both exist."""
         with _explained("move", f"{self._at(source)} to {self._at(target)}"), suppress(FileNotFoundError):
-            self.system.copy(self._at(source), self._at(target))
+            self.system.cp_file(self._at(source), self._at(target))
             self.system.rm_file(self._at(source))
 
     def delete(self, path: str) -> None:
+        """One DELETE."""
         with _explained("delete", self._at(path)), suppress(FileNotFoundError):
             self.system.rm_file(self._at(path))
 
     def sweep(self) -> int:
+        """Nothing: an object store has no half files."""
         return 0
+
+    def _limit(self, timeout_s: float | None) -> dict[str, float]:
+        """fsspec's asynchronous file systems (S3, GCS, Azure, HTTP) take a time limit with every call."""
+        return {"timeout": timeout_s} if timeout_s and self.system.async_impl else {}
 
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}"
@@ -221,6 +237,8 @@ def _explained(action: str, place: str) -> Iterator[None]:
         yield
     except storage_errors() as error:
         detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            detail = "no answer in time"
         raise StoreError(f"cannot {action} {place}: {detail}", remedy=_remedy(error)) from error
 
 

@@ -13,12 +13,16 @@ import pyarrow as pa
 from pipeline.store.files import Files
 from pipeline.store.parquet import read_table, to_bytes
 from pipeline.store.paths import HISTORY, QUARANTINE, Shelf, parse
+from schemas.errors import StoreError
 from schemas.record import QuarantineRecord
 from schemas.store import QUARANTINE_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
+    """The rows that one run wrote for a scene: the file's path, its run and its table."""
+
+    shelf: Shelf
     path: str
     run_id: str
     created_at: datetime
@@ -26,6 +30,7 @@ class _Batch:
 
     @property
     def frames(self) -> list[str | None]:
+        """Frame ids, None for the scene as such."""
         return list(self.table.column("frame").to_pylist())
 
 
@@ -36,19 +41,21 @@ def write_rows(files: Files, slug: str, records: Sequence[QuarantineRecord], run
         _put(files, Shelf(slug, scene), run_id, pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
 
 
-def tidy(files: Files, shelf: Shelf, labelled: Collection[str | None] = ()) -> None:
+def tidy(files: Files, batches: Sequence[Batch], labelled: Collection[str | None] = ()) -> None:
     """Retire the rows of frames that are labelled now (None: of the scene as such), and all but a frame's newest row.
+
+    `batches` are all of a scene's, oldest first.
 
     What stays of a file is written before the file is retired, so a kill loses no row. Raises `StoreError`.
     """
     seen = set(labelled)
-    for batch in reversed(_batches(files, shelf)):
+    for batch in reversed(batches):
         keep = [frame not in seen for frame in batch.frames]
         seen.update(batch.frames)
         if all(keep):
             continue
         if any(keep):
-            _put(files, shelf, batch.run_id, batch.table.filter(pa.array(keep)).combine_chunks())
+            _put(files, batch.shelf, batch.run_id, batch.table.filter(pa.array(keep)).combine_chunks())
         files.move(batch.path, f"{HISTORY}/{batch.path}")
 
 
@@ -57,17 +64,26 @@ def read_rows(files: Files, slug: str | None = None, scene: str | None = None) -
     part = f"/operator={slug}" if slug else ""
     places = (parse(path) for path in files.list(f"{QUARANTINE}{part}"))
     shelves = sorted({place[1] for place in places if place and scene in (None, place[1].scene)})
-    return [(shelf, batch.table) for shelf in shelves for batch in _batches(files, shelf)]
+    return [(shelf, batch.table) for shelf in shelves for batch in read_batches(files, shelf)]
 
 
-def _batches(files: Files, shelf: Shelf) -> list[_Batch]:
-    """A shelf's files, oldest first."""
+def read_batches(files: Files, shelf: Shelf) -> list[Batch]:
+    """A scene's files, oldest first. Raises `StoreError` for a damaged one."""
     paths = [path for path in files.list(shelf.folder(QUARANTINE)) if path.endswith(".parquet")]
     batches = []
     for path, data in files.get_many(paths).items():
-        table = read_table(data, path).cast(QUARANTINE_SCHEMA)
-        batches.append(_Batch(path, table.column("run_id")[0].as_py(), table.column("created_at")[0].as_py(), table))
+        table = _read(data, path)
+        batches.append(
+            Batch(shelf, path, table.column("run_id")[0].as_py(), table.column("created_at")[0].as_py(), table)
+        )
     return sorted(batches, key=lambda batch: (batch.created_at, batch.path))
+
+
+def _read(data: bytes, path: str) -> pa.Table:
+    table = read_table(data, path)
+    if not table.schema.equals(QUARANTINE_SCHEMA) or not len(table):
+        raise StoreError(f"{path} is not a quarantine file", remedy="delete it: its frames are looked at again")
+    return table
 
 
 def _put(files: Files, shelf: Shelf, run_id: str, table: pa.Table) -> None:

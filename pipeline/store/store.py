@@ -74,14 +74,13 @@ class Store:
 
     def prepare(self) -> None:
         """Create the store, or check an existing one's version; either way prove that it can be written to."""
-        if self._files.get(IDENTITY) is not None:
-            self.check_version()
+        self.check_version()
         identity = {"format": _FORMAT, "schema_version": SCHEMA_VERSION}
         self._files.put(IDENTITY, json.dumps(identity).encode() + b"\n", timeout_s=PROBE_LIMIT_S)
 
     def check_version(self) -> None:
         """Refuse a store that a newer version wrote, and a `_lift3d.json` that is not ours."""
-        data = self._files.get(IDENTITY)
+        data = self._files.get(IDENTITY, timeout_s=PROBE_LIMIT_S)
         if data is None:
             return
         try:
@@ -157,16 +156,17 @@ class Store:
         if staged:
             live = read_markers(self._files, shelf.folder(COMMITS)).get(shelf, [])
             switch_scene(self._files, shelf, live, staged, wanted)
-        if wanted is not None:
+        batches = quarantine.read_batches(self._files, shelf)
+        if batches and wanted is not None:
             done = self.done(slug, scene)
             labelled = {None, *(frame for frame, fingerprint in wanted.items() if done.get(frame) == fingerprint)}
-        quarantine.tidy(self._files, shelf, labelled)
+        quarantine.tidy(self._files, batches, labelled)
 
     def quarantine(self, slug: str, records: Sequence[QuarantineRecord], run: RunStamp) -> None:
         """Record frames that were not labelled; a frame's earlier row is retired."""
         quarantine.write_rows(self._files, slug, records, run.run_id, run.created_at)
         for scene in sorted({record.scene for record in records}):
-            quarantine.tidy(self._files, Shelf(slug, scene))
+            quarantine.tidy(self._files, quarantine.read_batches(self._files, Shelf(slug, scene)))
 
     def write_run(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write (or replace) the document of a run: JSON types only."""

@@ -78,12 +78,16 @@ class World:
 
     def chunk(self, scene, frames, start, stop, version="a", staged=False):
         """Frames start..stop as one chunk; a frame's fingerprint is `<version>-<id>`."""
-        targets = tuple(range(start, stop))
+        return self.pick(scene, len(frames), range(start, stop), version, staged)
+
+    def pick(self, scene, count, targets, version="a", staged=False):
+        """Any of a scene's frames as one chunk."""
+        frames = self.frames(count)
         return Chunk(
             scene=scene,
-            name=f"{start:06d}",
+            name=f"{targets[0]:06d}",
             frames=frames,
-            targets=targets,
+            targets=tuple(targets),
             sources=((),) * len(frames),
             fingerprints=tuple(f"{version}-{frames[t].id}" for t in targets),
             staged=staged,
