@@ -1,0 +1,6 @@
+"""Lift3D in plain PyTorch: lift any per-view 2D prediction to a view-consistent one. Needs torch and numpy, nothing else."""
+
+from lift3d_model.model import Lift3D, Lifted, LiftSettings
+from lift3d_model.views import Depths, Views
+
+__all__ = ["Depths", "Lift3D", "LiftSettings", "Lifted", "Views"]

@@ -1,0 +1,209 @@
+"""Lift3D, assembled: Stage I gives every view a depth belief, Stage II lifts any operator's values along the rays.
+
+    RGB, cameras --density--> depth beliefs --evidence--> base weights --corrector--> final weights
+    operator's ids or features of the source views ----------------------------------> weighted values at the target
+
+Geometry and base weights come from colours and cameras only and serve every operator. This is the analytic model: all
+constants are settings. A trained model replaces the settings' fixed functions, not the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
+from lift3d_model.density import SweepSettings, confirm, sweep_depth
+from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence
+from lift3d_model.geometry import pixel_centres
+from lift3d_model.regions import connected_regions
+from lift3d_model.rendering import render_depth
+from lift3d_model.sampling import gather_flat, nearest_index, sample_bilinear
+from lift3d_model.views import Depths, Views
+
+SENSOR_SPREAD = 0.01
+"""Relative spread taken for sensor depth."""
+CONFIRM_TOLERANCE = 0.06
+"""Relative depth difference up to which a source's depth confirms the target's."""
+SWEPT_TRUST = 0.7
+"""Trust in a fully confirmed swept depth: its evidence counts this much of sensor depth's."""
+CONFIRMATIONS = 2
+"""Confirming views that make a swept depth fully trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiftSettings:
+    """Everything that lifting depends on besides its input.
+
+    Attributes:
+        self_weight: weight of the target's own prediction (label mode); 0 is novel-view mode.
+    """
+
+    self_weight: float = 1.0
+    sweep: SweepSettings = field(default_factory=SweepSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    corrector: CorrectorSettings = field(default_factory=CorrectorSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """What was lifted to one target's grid of R = h w cells.
+
+    Attributes:
+        values: [C, h, w] class shares or features; 0 where there is no evidence.
+        witnesses: the evidence behind it, the target's own prediction last where it took part.
+        weight: [E, R] final weights of the witnesses.
+        sources: S, how many source views were asked; witnesses of slot S are the target itself.
+    """
+
+    values: Tensor
+    witnesses: Evidence
+    weight: Tensor
+    sources: int
+
+    @property
+    def support(self) -> Tensor:
+        """[R]: total final weight, 0 = no evidence."""
+        return self.weight.sum(0)
+
+    def agreement(self, similarity: Tensor) -> tuple[Tensor, float | None]:
+        """How far the evidence agrees with a finished prediction.
+
+        Args:
+            similarity: [E, R] in [0, 1] of each witness's own prediction with the finished one.
+
+        Returns:
+            confidence [R] in [0, 1): agreeing final weight over total weight plus one, so that much agreeing evidence
+            is needed to come near 1 and none gives 0; and the mean share of the other views' base weight that agrees,
+            None where they have none.
+        """
+        confidence = (self.weight * similarity).sum(0) / (self.support + 1.0)
+        others = self.witnesses.slot < self.sources
+        base = self.witnesses.weight[others]
+        total = base.sum(0)
+        seen = total > 0
+        if not bool(seen.any()):
+            return confidence, None
+        share = (base * similarity[others]).sum(0)[seen] / total[seen]
+        return confidence, float(share.mean(dtype=torch.float64))
+
+
+class Lift3D:
+    """The analytic Lift3D model. Stateless apart from its settings; safe to share between threads."""
+
+    def __init__(self, settings: LiftSettings | None = None) -> None:
+        self.settings = settings or LiftSettings()
+
+    def depths(
+        self,
+        views: Views,
+        sensor: Tensor,
+        measured: Sequence[bool],
+        sources: Sequence[Sequence[int]],
+        needed: Sequence[int],
+    ) -> Depths:
+        """Stage I for the views that need a depth.
+
+        Args:
+            sensor: [V, H, W] sensor depth, 0 = none.
+            measured: for each view, whether its sensor depth is to be used.
+            sources: for each view, its source views, best first.
+            needed: views whose depth will be asked for.
+
+        Returns:
+            Depth beliefs of all views; those not needed stay unknown.
+        """
+        mode, spread = torch.zeros_like(sensor), torch.full_like(sensor, SENSOR_SPREAD)
+        for v in needed:
+            if measured[v]:
+                mode[v] = sensor[v]
+            elif sources[v]:
+                seen = torch.tensor(sources[v], device=views.device)
+                mode[v], spread[v] = sweep_depth(views, v, seen, self.settings.sweep)
+        return Depths(mode=mode, spread=spread, trust=(mode > 0).to(mode.dtype))
+
+    def confirmed(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
+        """The same depths, the target's swept depth trusted as far as its sources' depths confirm it."""
+        seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
+        count = confirm(depths.mode, views, target, seen, CONFIRM_TOLERANCE)
+        trust = depths.trust.clone()
+        trust[target] = SWEPT_TRUST * (count / min(CONFIRMATIONS, max(len(sources), 1))).clamp_max(1.0)
+        return replace(depths, trust=trust)
+
+    def rendered(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
+        """The same depths, the target's replaced by what its sources' depths show from there (novel view)."""
+        mode, spread, trust = depths.mode.clone(), depths.spread.clone(), depths.trust.clone()
+        mode[target] = render_depth(views, depths, target, sources)
+        spread[target] = 2 * SENSOR_SPREAD
+        trust[target] = (mode[target] > 0).to(trust.dtype)
+        return Depths(mode, spread, trust)
+
+    def lift_ids(
+        self, views: Views, depths: Depths, ids: Tensor, target: int, sources: Sequence[int], classes: int
+    ) -> Lifted:
+        """Lift hard class ids at full resolution.
+
+        Args:
+            ids: [S + 1, H, W] class indices 0..classes-1 (-1 = no prediction) of the sources in order, then the target.
+
+        Returns:
+            values [classes, H, W]: shares of the corrected votes.
+        """
+        height, width = ids.shape[-2:]
+        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0)
+        seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
+        region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
+        weight = witnesses.weight * (seen >= 0)
+        votes, final = correct_votes(seen.clamp_min(0), region, weight, classes, self.settings.corrector)
+        shares = votes / final.sum(0).clamp_min(1e-9)
+        return Lifted(shares.view(classes, height, width), witnesses, final, len(sources))
+
+    def lift_features(
+        self, views: Views, depths: Depths, features: Tensor, stride: float, target: int, sources: Sequence[int]
+    ) -> Lifted:
+        """Lift feature maps at their own resolution.
+
+        Args:
+            features: [S + 1, C, h, w], cells `stride` image pixels wide, of the sources in order, then the target.
+
+        Returns:
+            values [C, h, w].
+        """
+        h, w = features.shape[-2:]
+        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride)
+        values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
+        mean, final = correct_features(values, witnesses.weight, self.settings.corrector)
+        return Lifted(mean.view(-1, h, w), witnesses, final, len(sources))
+
+    def _witnesses(
+        self, views: Views, depths: Depths, target: int, sources: Sequence[int], grid: tuple[int, int], stride: float
+    ) -> Evidence:
+        """Base evidence of the sources, damped by the trust in the target's depth, and of the target itself."""
+        pixels = pixel_centres(*grid, stride, views.device)
+        seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
+        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence)
+        home = nearest_index(pixels, *depths.mode.shape[-2:])
+        trust = depths.trust[target].flatten()[home]
+        evidence = replace(evidence, weight=evidence.weight * trust)
+        own = self.settings.self_weight
+        return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
+
+
+def _regions(ids: Tensor) -> Tensor:
+    """[S + 1, H * W]: connected regions of each map, numbered so that no two maps share a number."""
+    area = ids.shape[-2] * ids.shape[-1]
+    return torch.stack([connected_regions(one) + slot * area for slot, one in enumerate(ids)])
+
+
+def _with_self(evidence: Evidence, slot: int, pixels: Tensor, home: Tensor, weight: float) -> Evidence:
+    """The evidence with the target's own prediction as one more witness."""
+    own = torch.full((1, len(home)), weight, device=pixels.device)
+    return Evidence(
+        slot=torch.cat([evidence.slot, evidence.slot.new_tensor([slot])]),
+        pixels=torch.cat([evidence.pixels, pixels[None].to(evidence.pixels.dtype)]),
+        index=torch.cat([evidence.index, home[None]]),
+        weight=torch.cat([evidence.weight, own]),
+    )

@@ -1,0 +1,54 @@
+"""The views of a chunk as tensors, and what Stage I believes about their depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """V posed images of one scene.
+
+    Attributes:
+        images: [V, 3, H, W] float RGB in [0, 1]; smaller images are padded at the right and bottom.
+        K: [V, 3, 3] float64 intrinsics in pixels.
+        world_from_cam: [V, 4, 4] float64 rigid motions.
+        sizes: [V, 2] int64 true (height, width) of each image.
+    """
+
+    images: Tensor
+    K: Tensor
+    world_from_cam: Tensor
+    sizes: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the views live."""
+        return self.images.device
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """Depth beliefs of V views: one mode and its spread a pixel.
+
+    Attributes:
+        mode: [V, H, W] z-depth in scene units, 0 = unknown.
+        spread: [V, H, W] standard deviation relative to the depth (0.01 = one per cent).
+        trust: [V, H, W] in [0, 1]: how far the mode is confirmed by other views; 1 for sensor depth.
+    """
+
+    mode: Tensor
+    spread: Tensor
+    trust: Tensor
+
+
+def sensor_depths(depth: Tensor, spread: float = 0.01) -> Depths:
+    """Depths measured by a sensor ([V, H, W], 0 = no reading), trusted where there is a reading."""
+    known = (depth > 0).to(depth.dtype)
+    return Depths(mode=depth, spread=torch.full_like(depth, spread), trust=known)

@@ -1,0 +1,73 @@
+"""The per-frame failure boundary: the one place that catches everything."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from schemas.errors import ContractError, FrameError, Lift3DError, Reason
+from schemas.record import QuarantineRecord
+
+
+class Faults:
+    """What went wrong with which frames of one scene."""
+
+    def __init__(self, scene: str, operator: str) -> None:
+        self._scene = scene
+        self._operator = operator
+        self._faults: dict[str, tuple[str, Exception]] = {}
+
+    def __contains__(self, frame: str) -> bool:
+        return frame in self._faults
+
+    @contextmanager
+    def guard(self, stage: str, *frames: str) -> Iterator[None]:
+        """Let nothing out of a `with` block: what is raised is held against the frames. The first fault stays."""
+        try:
+            yield
+        except Exception as error:
+            for frame in frames:
+                self._faults.setdefault(frame, (stage, error))
+
+    def forgive(self, *frames: str) -> bool:
+        """Forget the frames' faults; whether there were any."""
+        return bool([self._faults.pop(frame) for frame in frames if frame in self._faults])
+
+    def quarantine(self, frames: Iterable[str]) -> tuple[QuarantineRecord, ...]:
+        """Rows for those of the frames that have a fault."""
+        return tuple(self._row(frame, *self._faults[frame]) for frame in frames if frame in self._faults)
+
+    def _row(self, frame: str, stage: str, error: Exception) -> QuarantineRecord:
+        return QuarantineRecord(
+            scene=self._scene,
+            frame=frame,
+            operator=self._operator,
+            stage=stage,
+            reason=_reason(stage, error),
+            message=_message(error, self._scene, frame),
+            traceback_hash=None if isinstance(error, Lift3DError) else _traceback_hash(error),
+        )
+
+
+def _reason(stage: str, error: Exception) -> Reason:
+    if isinstance(error, FrameError):
+        return error.reason
+    if isinstance(error, ContractError):
+        return Reason.OPERATOR_CONTRACT
+    return Reason.OPERATOR_FAILED if stage == "encode" else Reason.LIFT_FAILED
+
+
+def _message(error: Exception, scene: str, frame: str) -> str:
+    """One line that names scene and frame, whoever raised the error."""
+    if isinstance(error, Lift3DError):
+        error.scene, error.frame = error.scene or scene, error.frame or frame
+        return str(error)
+    return f"scene {scene!r}, frame {frame!r}: {type(error).__name__}: {error}"
+
+
+def _traceback_hash(error: Exception) -> str:
+    """The same for the same fault in the same place, so that quarantine rows can be grouped."""
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:16]
