@@ -165,7 +165,9 @@ def _is_local(fs: AbstractFileSystem) -> bool:
 
 
 def _read(asset: Asset, use: _Use, at_most: int | None = None) -> bytes:
-    length = min((n for n in (asset.length, at_most) if n is not None), default=None)
+    length = asset.size if asset.length is None else asset.length  # a known end saves object stores a request
+    if at_most is not None:
+        length = at_most if length is None else min(length, at_most)
     end = None if length is None else asset.offset + length
     fs, path = filesystem(asset.uri)
     try:

@@ -1,4 +1,4 @@
-"""Data that flows through the project: cameras, scenes, config, label sets, the store's schema, errors. No torch, no Ray."""
+"""What flows through the project: cameras, scenes, config, label sets, store schema, errors. No torch, no Ray."""
 
 from schemas.camera import Camera
 from schemas.config import LabelingConfig, parse_config

@@ -134,13 +134,18 @@ def override(values: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         path, sign, text = setting.partition("=")
         if not sign or not path:
-            raise ConfigError(f"--set {setting!r} is not of the form key=value", remedy="for example --set lift.sources=12")
+            raise ConfigError(
+                f"--set {setting!r:.200} is not of the form key=value", remedy="for example --set lift.sources=12"
+            )
         *parents, leaf = path.split(".")
         node = values
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"--set {setting!r}: {parent!r} is a value, not a section")
+                raise ConfigError(
+                    f"--set {setting!r:.200}: {parent!r} is a value, not a section",
+                    remedy="`lift3d schema config` prints every key with its meaning",
+                )
         node[leaf] = _parse_value(text)
     return values
 

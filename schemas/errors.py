@@ -58,9 +58,7 @@ class Lift3DError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, message: str, *, scene: str | None = None, frame: str | None = None, remedy: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, scene: str | None = None, frame: str | None = None, remedy: str = "") -> None:
         super().__init__(message, scene, frame, remedy)
         self.message = message
         self.scene = scene

@@ -78,9 +78,7 @@ def label_set(name: str) -> LabelSet:
     """A built-in label set by name. Raises `UnknownNameError` that lists the known ones."""
     path = files("schemas") / "data" / "label_sets" / f"{name}.json"
     if name not in label_set_names():
-        raise UnknownNameError(
-            f"label set {name!r} is not known", remedy=f"known: {', '.join(label_set_names())}"
-        )
+        raise UnknownNameError(f"label set {name!r} is not known", remedy=f"known: {', '.join(label_set_names())}")
     return LabelSet.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from pipeline.assets import read_size, storage_errors
-from schemas.camera import Camera, Matrix, check_intrinsics, check_pose
+from schemas.camera import Matrix, check_intrinsics, check_pose
 from schemas.errors import FrameError, Reason
 from schemas.scene import Asset, Frame, FrameIssue, Scene
 
@@ -91,14 +91,9 @@ def _check(frame: Frame) -> None:
     _check_not_empty(frame.image, "image", Reason.IMAGE_UNREADABLE)
     if frame.depth:
         _check_not_empty(frame.depth, "depth map", Reason.DEPTH_UNREADABLE)
-    _check_camera(frame.camera)
-    if frame.depth_camera:
-        _check_camera(frame.depth_camera)
-
-
-def _check_camera(camera: Camera) -> None:
-    check_intrinsics(camera.K, camera.height, camera.width)
-    check_pose(camera.world_from_cam)
+    check_pose(frame.camera.world_from_cam)  # the depth camera's is the same
+    for camera in filter(None, (frame.camera, frame.depth_camera)):
+        check_intrinsics(camera.K, camera.height, camera.width)
 
 
 def _check_not_empty(asset: Asset, noun: str, reason: Reason) -> None:
