@@ -79,11 +79,11 @@ def frame_fingerprint(model: str, lift: LiftConfig, target: str, sources: Sequen
 def _settings(lift: LiftConfig, sweeps: bool) -> dict[str, Any]:
     if lift.method == "none":
         return {"method": "none"}
-    used = {"mode": lift.mode}
+    used: dict[str, Any] = {"mode": lift.mode, "samples": lift.samples}
     if lift.mode == "label":
         used |= {"self_weight": lift.self_weight}
     if sweeps:
-        used |= {"near": lift.near, "far": lift.far, "planes": lift.planes, "samples": lift.samples}
+        used |= {"near": lift.near, "far": lift.far, "planes": lift.planes}
     return used
 
 

@@ -91,8 +91,8 @@ def depth_quantiles(frames: Sequence[Frame], lift: LiftConfig) -> tuple[float, .
     Depth maps that cannot be read are passed over: the frames they belong to are quarantined when their turn comes.
     """
     with_depth = [frame for frame in frames if geometry_of(frame, lift) == "depth" and frame.depth is not None]
-    picked = np.unique(np.linspace(0, len(with_depth) - 1, DEPTH_FRAMES).round().astype(int)) if with_depth else []
-    samples = [sample for index in picked if (sample := _known_depths(with_depth[index])).size]
+    picked = {round(index) for index in np.linspace(0, len(with_depth) - 1, DEPTH_FRAMES)} if with_depth else set()
+    samples = [sample for index in sorted(picked) if (sample := _known_depths(with_depth[index])).size]
     if samples:
         return tuple(np.quantile(np.concatenate(samples), DEPTH_QUANTILES).tolist())
     if lift.near and lift.far:

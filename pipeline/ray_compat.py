@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from pipeline.preflight import Node, this_machine
@@ -26,6 +26,8 @@ OBJECT_STORE_BYTES = 512 * 2**20
 """Of a private cluster. Rows hold addresses and cameras, never pixels."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Where a private cluster's processes find each other; on Linux, Ray takes 127.0.0.1 for a wish to be reachable."""
+FOLDER = "lift3d-ray-"
+"""Start of the name of a private cluster's folder; the process's id follows."""
 ENDLESS = 24
 """Restarts and retries of one worker. Chunks that kill workers are given up long before; this ends everything else."""
 
@@ -128,7 +130,9 @@ def _private_cluster(cpus: float | None) -> Iterator[dict[str, Any]]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     here = this_machine()
     # Sockets live in the folder, and their paths must stay below about 100 characters.
-    folder = mkdtemp(prefix="lift3d-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    parent = Path("/tmp" if os.path.isdir("/tmp") else gettempdir())
+    _sweep(parent)
+    folder = mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=parent)
     try:
         with _workers_import_what_we_import():
             yield {
@@ -142,6 +146,17 @@ def _private_cluster(cpus: float | None) -> Iterator[dict[str, Any]]:
             }
     finally:
         rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed runs of this user left."""
+    for folder in parent.glob(f"{FOLDER}[0-9]*-*"):
+        try:
+            os.kill(int(folder.name.removeprefix(FOLDER).partition("-")[0]), 0)
+        except ProcessLookupError:
+            rmtree(folder, ignore_errors=True)
+        except (PermissionError, ValueError):
+            continue
 
 
 def _have_token() -> None:

@@ -166,7 +166,7 @@ def _choose(
     own_distance = _length(views.centres[candidates] - views.centres[targets][:, None])
     distinct = DUPLICATE_WORTH + new * _apart(own_distance / scale)  # [B, N]
     covered = np.zeros((len(targets), worth.shape[2]))
-    available = worth.any(axis=2)
+    available: NDArray[np.bool_] = np.asarray(worth.any(axis=2))
     rows = np.arange(len(targets))
     chosen: list[list[int]] = [[] for _ in targets]
     for _ in range(min(count, candidates.shape[1])):

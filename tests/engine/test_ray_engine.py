@@ -12,7 +12,12 @@ from pipeline.store import read_quarantine
 from schemas.config import LabelingConfig
 from schemas.errors import EngineError, OperatorError
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("cluster"),
+    # Ray Data sets options of its own that it has deprecated.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+]
 
 Rooms = Callable[..., Path]
 Build = Callable[..., LabelingConfig]

@@ -50,6 +50,7 @@ LIFT_CHANGES = {
     "planes of a sweep": ({"method": "rgb"}, {"method": "rgb", "planes": 32}, True),
     "near of a sweep": ({"method": "rgb"}, {"method": "rgb", "near": 0.1}, True),
     "far of a sweep": ({"method": "rgb"}, {"method": "rgb", "far": 99.0}, True),
+    "samples": ({"samples": 4}, {"samples": 8}, True),
     "samples of a sweep": ({"method": "rgb"}, {"method": "rgb", "samples": 8}, True),
     "samples of the raw prediction": ({"method": "none"}, {"method": "none", "samples": 8}, False),
     "mode of the raw prediction": ({"method": "none"}, {"method": "none", "mode": "novel"}, False),
