@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,12 +191,11 @@ def _damaged(use: _Use, asset: Asset, problem: object) -> FrameError:
     )
 
 
-def _checked(check: Any, data: bytes, use: _Use, asset: Asset) -> PictureHeader:
+def _checked(check: Callable[[bytes], PictureHeader], data: bytes, use: _Use, asset: Asset) -> PictureHeader:
     try:
-        header: PictureHeader = check(data)
+        return check(data)
     except PictureError as error:
         raise _damaged(use, asset, error) from None
-    return header
 
 
 def _decode(data: bytes, flags: int, use: _Use, asset: Asset) -> NDArray[Any]:
