@@ -31,6 +31,8 @@ DUPLICATE_WORTH = 0.15
 """What is left of a view's worth next to an identical view: it still averages out noise."""
 ANGLE = np.deg2rad(50.0)
 """Angle between viewing rays at which a view of a point is worth about 1/e."""
+DECIMALS = 9
+"""Worths (of the order of 1) that agree this far are equal, so that rounding in another processor decides nothing."""
 BLOCK = 64
 """Targets that are worked on at once: bounds memory at B x N x P numbers."""
 
@@ -153,7 +155,7 @@ def _promise(views: _Views, targets: NDArray[np.intp], depth: float) -> Array:
     baseline = _length(views.centres[None] - views.centres[targets][:, None]) / depth
     promise = centred - 0.5 * baseline - np.abs(np.log(np.maximum(distance, 1e-9 * depth) / depth))
     promise[np.arange(len(targets)), targets] = -np.inf
-    return promise
+    return promise.round(DECIMALS)
 
 
 def _choose(
@@ -171,7 +173,8 @@ def _choose(
     chosen: list[list[int]] = [[] for _ in targets]
     for _ in range(min(count, candidates.shape[1])):
         # The derivative of log(1 + coverage): every further view of a point counts less.
-        gain = np.einsum("bnp,bp->bn", worth, 1 / (1 + covered)) * distinct
+        gain = np.einsum("bnp,bp->bn", worth, 1 / (1 + covered)) * distinct / worth.shape[2]
+        gain = gain.round(DECIMALS)
         gain[~available] = -1.0
         best = gain.argmax(axis=1)
         found = available[rows, best]

@@ -56,8 +56,8 @@ def test_a_chunk_that_kills_its_worker_is_quarantined_and_the_rest_is_labelled(
 def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Build, fragile: str) -> None:
     rooms(a=2)
     slow = {"spec": fragile, "kwargs": {"seconds": 300.0}}
-    settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=8))
-    with pytest.raises(EngineError, match=r"no chunk finished for 8 s.*a/000000 for \d+ s.*engine\.no_progress_s"):
+    settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=20))
+    with pytest.raises(EngineError, match=r"no chunk finished for 20 s.*a/000000 for \d+ s.*engine\.no_progress_s"):
         run_labeling(settings)
 
 

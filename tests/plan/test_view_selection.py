@@ -72,6 +72,15 @@ def test_equal_views_are_taken_lowest_index_first(looking: Looking) -> None:
     assert select_sources([target, twin, twin, twin], 3, (3.0,))[0] == (1, 2, 3)
 
 
+def test_a_turntable_has_equal_neighbours_and_rounding_does_not_choose_between_them(looking: Looking) -> None:
+    angles = np.arange(12) * np.pi / 6
+    table = [looking(np.array([3 * np.cos(a), 3 * np.sin(a), 1.0]), np.zeros(3)) for a in angles]
+    straight = select_sources(table, 4, (2.0, 3.0, 4.0))
+    for turn in (0.3, 1.7, 4.0):
+        rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+        assert select_sources(moved(table, rotation, np.array([1.0, 2, 3]), 1.1), 4, (2.2, 3.3, 4.4)) == straight
+
+
 def test_a_view_that_sees_nothing_of_the_target_is_no_source(looking: Looking) -> None:
     towards = [looking(np.array([3.0, y, 0]), np.zeros(3)) for y in (0.0, 0.5, 1.0)]
     away = looking(np.array([3.5, 0, 0]), np.array([9.0, 0, 0]))
