@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.assets import filesystem, storage_errors
 from pipeline.operators.grid import pad_to_stride, upsample
 from pipeline.operators.prediction_files import UnreadableError, decode_ids, decode_map, decode_rgb, resize_nearest
 from schemas.errors import ConfigError, ContractError, FrameError, OperatorError, Reason
@@ -66,7 +66,7 @@ class Precomputed:
         stride: int = 1,
         device: str = "cpu",
     ) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(directory)
+        self._fs, self._root = filesystem(directory)
         self.directory = directory
         self.stride = stride
         self.device = device
@@ -154,7 +154,7 @@ class Precomputed:
                 frame=source.frame,
                 remedy="write it, named as the dataset names the frame",
             ) from None
-        except OSError as error:
+        except storage_errors() as error:
             raise FrameError(
                 Reason.PREDICTION_UNREADABLE,
                 f"prediction {source.path}: {error}",
@@ -168,7 +168,7 @@ class Precomputed:
         """Prediction files by path relative to the folder."""
         try:
             found = self._fs.find(self._root, detail=True)
-        except OSError as error:
+        except storage_errors() as error:
             self._no_predictions(str(error))
         start = len(self._root.rstrip("/")) + 1
         return {path[start:]: info for path, info in sorted(found.items()) if path.endswith((".png", ".npy"))}

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import io
-import struct
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixel = TypeVar("Pixel", bound=np.generic)
+from pipeline.picture import PictureError, PictureHeader, check_complete
 
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before they are decoded."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PALETTE = 3
-"""PNG's colour type for pictures whose pixels index a palette."""
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 class UnreadableError(ValueError):
@@ -25,7 +20,7 @@ class UnreadableError(ValueError):
 
 def decode_ids(data: bytes) -> NDArray[np.uint16]:
     """Class ids of a greyscale PNG of 8 or 16 bits, or the palette indices of a paletted one: [H, W]."""
-    picture = _paletted(data) if _check_png(data) == _PALETTE else _decode(data, cv2.IMREAD_UNCHANGED)
+    picture = _paletted(data) if _check_png(data).is_paletted else _decode(data, cv2.IMREAD_UNCHANGED)
     if picture.ndim != 2:
         raise UnreadableError(
             f"a picture with {picture.shape[2]} colour channels, expected class ids in one channel of 8 or 16 bits"
@@ -64,14 +59,15 @@ def resize_nearest(picture: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pi
     return picture if picture.shape[:2] == size else picture[rows[:, None], columns]
 
 
-def _check_png(data: bytes) -> int:
-    """The PNG's colour type. Its header must be in order and its size decent."""
-    if data[:8] != _PNG_SIGNATURE or len(data) < 33:
-        raise UnreadableError("not a PNG file")
-    width, height, _, color_type = struct.unpack(">IIBB", data[16:26])
-    if width * height > MAX_PIXELS:
-        raise UnreadableError(f"{width} x {height} pixels, more than {MAX_PIXELS:,} are refused")
-    return int(color_type)
+def _check_png(data: bytes) -> PictureHeader:
+    """The header of a whole PNG of decent size."""
+    try:
+        header = check_complete(data)
+    except PictureError as error:
+        raise UnreadableError(str(error)) from None
+    if not header.is_png:
+        raise UnreadableError("a JPEG, expected a PNG: JPEG changes the values that it stores")
+    return header
 
 
 def _decode(data: bytes, flags: int) -> NDArray[Any]:

@@ -117,11 +117,12 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "not a PNG"),
-        (b"GIF89a" + b"\0" * 99, "not a PNG"),
-        (bomb(), "refused"),
+        (b"", "expected a JPEG or PNG"),
+        (b"GIF89a" + b"\0" * 99, "expected a JPEG or PNG"),
+        (cv2.imencode(".jpg", np.zeros((4, 4), np.uint8))[1].tobytes(), "JPEG changes"),
+        (bomb(), "200000 x 200000"),
         (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes(), "3 colour channels"),
-        (cv2.imencode(".png", np.ones((64, 64), np.uint8))[1].tobytes()[:40], "damaged"),
+        (cv2.imencode(".png", np.ones((64, 64), np.uint8))[1].tobytes()[:60], "ends early"),
     ],
 )
 def test_unreadable_pngs_say_why(tmp_path: Path, make_batch: Any, data: bytes, says: str) -> None:
