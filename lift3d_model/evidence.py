@@ -15,6 +15,8 @@ from lift3d_model.geometry import in_image, view_to_view, warp_pixels
 from lift3d_model.sampling import gather_colours, gather_flat, nearest_index
 from lift3d_model.views import Depths, Views
 
+CERTAIN_SPREAD = 0.011
+"""Relative spread up to which one sample a ray is enough: sensor depth."""
 NODES = {1: (0.0,), 2: (-0.7, 0.7), 3: (-1.2, 0.0, 1.2), 4: (-1.5, -0.5, 0.5, 1.5)}
 """Samples along a ray in standard deviations of its depth, for the usual counts."""
 
@@ -26,7 +28,8 @@ class EvidenceSettings:
     Attributes:
         tolerance: depth difference, relative to depth, within which two views see the same surface.
         spread_factor: the tolerance's growth with the depths' own spread.
-        colour_scale: RGB distance at which similarity falls to exp(-1/2); None switches colour off.
+        colour_scale: RGB distance at which similarity falls to exp(-1/2), where depth is uncertain (sensor depth needs
+            no second opinion); None switches colour off.
         samples: samples a ray where depth is uncertain; sensor depth takes one.
     """
 
@@ -74,7 +77,7 @@ def gather_evidence(
     inside = in_image(landed, z, views.sizes[view]) & (depth > 0).repeat(len(sources), 1)
     tolerance = settings.tolerance + settings.spread_factor * spread
     weight = _visibility(depths, view, index, z, tolerance) * inside * share.repeat(len(sources), 1)
-    if settings.colour_scale is not None:
+    if settings.colour_scale is not None and samples > 1:
         weight = weight * _similarity(views.images, target, home, view, index, settings.colour_scale)
     return Evidence(slot=slot, pixels=landed, index=index, weight=weight)
 
@@ -82,7 +85,7 @@ def gather_evidence(
 def _samples_on_rays(depths: Depths, target: int, home: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     """Depths [P, R], their shares of the ray [P, 1] (summing to one) and the spread [R] of each ray."""
     mode, spread = depths.mode[target].flatten()[home], depths.spread[target].flatten()[home]
-    if float(spread.max()) <= 0.011:
+    if float(spread.max()) <= CERTAIN_SPREAD:
         samples = 1
     nodes = mode.new_tensor(NODES[samples] if samples in NODES else torch.linspace(-1.5, 1.5, samples).tolist())
     share = torch.exp(-0.5 * nodes**2)

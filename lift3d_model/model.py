@@ -30,6 +30,12 @@ CONFIRM_TOLERANCE = 0.06
 """Relative depth difference up to which a source's depth confirms the target's."""
 SWEPT_TRUST = 0.7
 """Trust in a fully confirmed swept depth: its evidence counts this much of sensor depth's."""
+SWEPT_SOURCES = 8
+"""Source views that a depth sweep looks at: more cost more and add little."""
+TILES = 10
+"""Tiles along an image's width within which a region is judged as one thing."""
+PIECES = 1_048_583
+"""Slots for pieces of regions: a prime, far more than an image has pieces."""
 CONFIRMATIONS = 2
 """Confirming views that make a swept depth fully trusted."""
 
@@ -121,7 +127,7 @@ class Lift3D:
             if measured[v]:
                 mode[v] = sensor[v]
             elif sources[v]:
-                seen = torch.tensor(sources[v], device=views.device)
+                seen = torch.tensor(sources[v][:SWEPT_SOURCES], device=views.device)
                 mode[v], spread[v] = sweep_depth(views, v, seen, self.settings.sweep)
         return Depths(mode=mode, spread=spread, trust=(mode > 0).to(mode.dtype))
 
@@ -156,8 +162,9 @@ class Lift3D:
         witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
         region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
+        piece = _pieces(region, height, width)
         weight = witnesses.weight * (seen >= 0)
-        votes, final = correct_votes(seen.clamp_min(0), region, weight, classes, self.settings.corrector)
+        votes, final = correct_votes(seen.clamp_min(0), piece, weight, classes, self.settings.corrector)
         shares = votes / final.sum(0).clamp_min(1e-9)
         return Lifted(shares.view(classes, height, width), witnesses, final, len(sources))
 
@@ -196,6 +203,16 @@ def _regions(ids: Tensor) -> Tensor:
     """[S + 1, H * W]: connected regions of each map, numbered so that no two maps share a number."""
     area = ids.shape[-2] * ids.shape[-1]
     return torch.stack([connected_regions(one) + slot * area for slot, one in enumerate(ids)])
+
+
+def _pieces(region: Tensor, height: int, width: int) -> Tensor:
+    """Cut regions [E, H * W] along a coarse grid on the target, since an object that was mistaken for the wall behind
+    it is one region with that wall. Pieces are numbered by a hash; two that share a number are judged as one.
+    """
+    y = torch.arange(height, device=region.device) * TILES // width
+    x = torch.arange(width, device=region.device) * TILES // width
+    tile = (y[:, None] * TILES + x).flatten()
+    return (region * 2654435761 + tile * 40503) % PIECES
 
 
 def _with_self(evidence: Evidence, slot: int, pixels: Tensor, home: Tensor, weight: float) -> Evidence:
