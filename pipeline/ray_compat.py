@@ -8,19 +8,15 @@ import secrets
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import gettempdir, mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.preflight import Node, this_machine
 from schemas.errors import EngineError
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a private cluster. Rows hold addresses and cameras, never pixels."""
@@ -28,8 +24,6 @@ LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Where a private cluster's processes find each other; on Linux, Ray takes 127.0.0.1 for a wish to be reachable."""
 FOLDER = "lift3d-ray-"
 """Start of the name of a private cluster's folder; the process's id follows."""
-ENDLESS = 24
-"""Restarts and retries of one worker. Chunks that kill workers are given up long before; this ends everything else."""
 
 
 def cluster_is_given() -> bool:
@@ -80,20 +74,6 @@ def data_context(no_progress_s: float) -> Iterator[None]:
     context.execution_no_progress_timeout_s = no_progress_s
     with DataContext.current(context):
         yield
-
-
-def map_with_actors(dataset: Dataset, actor: type, workers: int, **options: Any) -> Dataset:
-    """`map_batches` on a pool of `workers` actors that are not restarted for ever.
-
-    Ray Data does so unless it is told otherwise, and the one way to tell it is marked for removal without a successor.
-    """
-    from ray.data import ActorPoolStrategy
-    from ray.util.annotations import RayDeprecationWarning
-
-    pool = ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        return dataset.map_batches(actor, compute=pool, **options, max_restarts=ENDLESS, max_task_retries=ENDLESS)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The worker as a pool of Ray Data actors. Rows carry a chunk's addresses and cameras, and bring back a status line.
 
-Workers commit what they make themselves, so nothing is lost if the driver dies. A ledger counts how often each chunk
-was begun: one that kills its worker time and again is put into quarantine, where Ray alone would try it for ever.
+Workers commit what they make themselves, so nothing is lost if the driver dies. Ray Data restarts dead actors and
+repeats their work for ever. So a ledger counts how often each chunk was begun: one that kills its worker time and again
+goes to quarantine, and a worker that dies before it can start ends the run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json, give_up
 from pipeline.preflight import Pool, fit_pool, this_machine
-from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, map_with_actors, ray_session
+from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
 from schemas.scene import Chunk, chunk_from_json, chunk_to_json
@@ -65,9 +66,8 @@ class RayEngine:
                 raise self._stalled(ray.get(ledger.report.remote())) from None
             except RayActorError as error:
                 raise EngineError(
-                    f"workers died again and again: {_gist(error)}",
-                    remedy="they run out of memory or cannot start: fewer engine.workers, a smaller plan.chunk, or try "
-                    "--engine local to see the crash; what is committed is kept",
+                    f"a worker cannot go on: {_gist(error)}",
+                    remedy="--engine local shows what happens in it; what is committed is kept",
                 ) from error
             except RayTaskError as error:
                 raise EngineError(f"a worker failed: {_gist(error)}", remedy="this is a bug") from error
@@ -85,11 +85,10 @@ class RayEngine:
         import ray.data
 
         rows = [{"payload": pack(chunk)} for chunk in chunks]
-        return map_with_actors(
-            ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)),
+        return ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
             ChunkActor,
-            min(self.workers, len(rows)),
             batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=2),
             batch_format="pyarrow",
             fn_constructor_kwargs={"job": job, "ledger": ledger},
             num_cpus=self._pool.cpus,
@@ -110,26 +109,26 @@ class RayEngine:
 
 
 class Ledger:
-    """An actor that knows which chunks are being worked on since when, and how often each was begun without an end."""
+    """An actor that knows what is being worked on since when, and how often it was begun without coming to an end."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
         self._since: dict[str, float] = {}
 
-    def begin(self, chunk: str) -> int:
-        """Note that work on a chunk starts; the number of times that it did."""
-        self._begun[chunk] += 1
-        self._since[chunk] = monotonic()
-        return self._begun[chunk]
+    def begin(self, work: str) -> int:
+        """Note that a piece of work starts; the number of times that it did."""
+        self._begun[work] += 1
+        self._since[work] = monotonic()
+        return self._begun[work]
 
-    def end(self, chunk: str) -> None:
-        """Note that work on a chunk ended well."""
-        self._begun.pop(chunk, None)
-        self._since.pop(chunk, None)
+    def end(self, work: str) -> None:
+        """Note that a piece of work ended well."""
+        self._begun.pop(work, None)
+        self._since.pop(work, None)
 
     def report(self) -> dict[str, float]:
-        """Seconds since work on each unfinished chunk began last."""
-        return {chunk: monotonic() - since for chunk, since in self._since.items()}
+        """Seconds since each unfinished piece of work began last."""
+        return {work: monotonic() - since for work, since in self._since.items()}
 
 
 class ChunkActor:
@@ -141,10 +140,25 @@ class ChunkActor:
     def __init__(self, job: Job, ledger: Any) -> None:
         self._job = job
         self._ledger = ledger
+        self._allowed = job.config.engine.attempts
+        self._worker = self._start()
+
+    def _start(self) -> Worker | Lift3DError:
+        import ray
+
+        # A restarted actor keeps its id.
+        name = f"start of worker {ray.get_runtime_context().get_actor_id()[:8]}"
+        if ray.get(self._ledger.begin.remote(name)) > self._allowed:
+            return EngineError(
+                f"a worker died {self._allowed} times before it could start: out of memory, or a crash in native code",
+                remedy="try fewer engine.workers; --engine local shows a crash as it is",
+            )
         try:
-            self._worker: Worker | Lift3DError = Worker(job)
+            worker: Worker | Lift3DError = Worker(self._job)
         except Lift3DError as error:
-            self._worker = error
+            worker = error
+        ray.get(self._ledger.end.remote(name))
+        return worker
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """[`payload`] -> [`status`], row by row."""
@@ -157,12 +171,11 @@ class ChunkActor:
         import ray
 
         key = f"{chunk.scene}/{chunk.name}"
-        allowed = self._job.config.engine.attempts
         try:
             if isinstance(self._worker, Lift3DError):
                 raise self._worker
-            if ray.get(self._ledger.begin.remote(key)) > allowed:
-                status = give_up(self._job, chunk, allowed)
+            if ray.get(self._ledger.begin.remote(key)) > self._allowed:
+                status = give_up(self._job, chunk, self._allowed)
             else:
                 status = self._worker.run(chunk)
             ray.get(self._ledger.end.remote(key))

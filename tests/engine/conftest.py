@@ -29,8 +29,10 @@ class Fragile:
 
     name, stride, kind, label_set = "fragile", 4, "classes", label_set("nyu40")
 
-    def __init__(self, fatal=(), seconds=0.0, version=1, driver=None):
+    def __init__(self, fatal=(), seconds=0.0, version=1, driver=None, crash=False):
         if driver not in (None, os.getpid()):
+            if crash:
+                os._exit(1)
             raise OperatorError("only the driver can build this")
         self.fatal, self.seconds, self.version = set(fatal), seconds, version
 

@@ -68,6 +68,13 @@ def test_an_error_of_a_worker_reaches_the_driver_as_it_is(rooms: Rooms, config: 
         run_labeling(config(operator=broken, lift={"method": "none"}, engine=ray_engine(workers=1)))
 
 
+def test_workers_that_cannot_start_end_the_run(rooms: Rooms, config: Build, fragile: str) -> None:
+    rooms(a=2)
+    broken = {"spec": fragile, "kwargs": {"driver": os.getpid(), "crash": True}}
+    with pytest.raises(EngineError, match="worker died 2 times before it could start"):
+        run_labeling(config(operator=broken, lift={"method": "none"}, engine=ray_engine(workers=1)))
+
+
 def test_what_does_not_fit_the_cluster_is_refused_before_any_work(rooms: Rooms, config: Build) -> None:
     rooms(a=2)
     with pytest.raises(EngineError, match="engine.workers to at most 2"):
