@@ -87,10 +87,10 @@ def test_a_store_that_is_not_there_is_an_error_of_one_line(lift3d, sample_room, 
 def test_an_interrupted_run_ends_with_130_and_can_be_resumed(lift3d, sample_room, options, tmp_path, signal_):
     store = tmp_path / "labels"
     command = [sys.executable, "-m", "jobs.cli", "label", sample_room, "--store", store, *options]
-    more = ["--set", "plan.chunk=1", "--lift", "depth"]
+    more = ["--set", "plan.chunk=1"]
     running = subprocess.Popen([*map(str, command), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while running.poll() is None and not list(store.glob("labels/*/*/*.parquet")):
-        time.sleep(0.05)
+        time.sleep(0.01)
     running.send_signal(signal_)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, ""), err

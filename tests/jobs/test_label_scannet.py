@@ -18,7 +18,8 @@ PACKAGES = ("jobs", "lift3d_model", "pipeline", "schemas")
 def options(sample_room, predictions):
     """Source and operator options of a small run."""
     spec = f"precomputed:{predictions}"
-    return [str(sample_room), "--operator", spec, "--set", "operator.kwargs.label_set=nyu40", "--set", "plan.chunk=12"]
+    more = ["--set", "operator.kwargs.label_set=nyu40", "--set", "plan.chunk=12", "--lift", "none"]
+    return [str(sample_room), "--operator", spec, *more]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def _foreign_environment():
 def test_runs_by_path_from_a_bare_checkout_and_any_folder(bare_checkout, options, tmp_path):
     store = tmp_path / "labels"
     script = bare_checkout / "jobs" / "label_scannet.py"
-    command = [sys.executable, script, *options, "--store", store, "--engine", "local", "--lift", "none"]
+    command = [sys.executable, script, *options, "--store", store, "--engine", "local"]
     done = _run(*command, cwd=tmp_path, env=_foreign_environment())
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
@@ -72,7 +73,7 @@ def test_a_submitted_job_labels_into_the_store(ray_head, options, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = pd.read_parquet(store / "labels")
     assert sorted(rows["frame"], key=int) == [str(frame) for frame in range(24)]
-    assert set(rows["lift_mode"]) == {"depth-label"}
+    assert set(rows["lift_mode"]) == {"none"}
 
 
 @pytest.mark.ray
