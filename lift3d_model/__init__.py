@@ -1,4 +1,4 @@
-"""Lift3D in plain PyTorch: lift any per-view 2D prediction to a view-consistent one. Needs torch and numpy, nothing else."""
+"""Lift3D in plain PyTorch: lift any per-view 2D prediction to a view-consistent one. Needs torch and numpy only."""
 
 from lift3d_model.model import Lift3D, Lifted, LiftSettings
 from lift3d_model.views import Depths, Views

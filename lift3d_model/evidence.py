@@ -65,7 +65,7 @@ def gather_evidence(
         sources: [S] view indices (S may be 0).
     """
     height, width = depths.mode.shape[-2:]
-    home = nearest_index(pixels, height, width)
+    home = home_index(views, target, pixels)
     depth, share, spread = _samples_on_rays(depths, target, home, settings.samples)
     samples = depth.shape[0]
     A, b = view_to_view(views.K, views.world_from_cam, target, sources)
@@ -80,6 +80,12 @@ def gather_evidence(
     if settings.colour_scale is not None and samples > 1:
         weight = weight * _similarity(views.images, target, home, view, index, settings.colour_scale)
     return Evidence(slot=slot, pixels=landed, index=index, weight=weight)
+
+
+def home_index(views: Views, target: int, pixels: Tensor) -> Tensor:
+    """Flat index [R] of the target's own pixel at, or nearest to, points [R, 2]: cells may be centred on padding."""
+    last = views.sizes[target].flip(0) - 0.5
+    return nearest_index(pixels.minimum(last), *views.images.shape[-2:])
 
 
 def _samples_on_rays(depths: Depths, target: int, home: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
 from lift3d_model.density import SweepSettings, confirm, sweep_depth
-from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence
+from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
 from lift3d_model.geometry import pixel_centres
 from lift3d_model.regions import connected_regions
 from lift3d_model.rendering import render_depth
-from lift3d_model.sampling import gather_flat, nearest_index, sample_bilinear
+from lift3d_model.sampling import gather_flat, sample_bilinear
 from lift3d_model.views import Depths, Views
 
 SENSOR_SPREAD = 0.01
@@ -188,13 +188,17 @@ class Lift3D:
     def _witnesses(
         self, views: Views, depths: Depths, target: int, sources: Sequence[int], grid: tuple[int, int], stride: float
     ) -> Evidence:
-        """Base evidence of the sources, damped by the trust in the target's depth, and of the target itself."""
+        """Base evidence of the sources, damped by the trust in the target's depth, and of the target itself.
+
+        Cells that cover nothing of the target's own image are padding and get none.
+        """
         pixels = pixel_centres(*grid, stride, views.device)
         seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
         evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence)
-        home = nearest_index(pixels, *depths.mode.shape[-2:])
+        home = home_index(views, target, pixels)
         trust = depths.trust[target].flatten()[home]
-        evidence = replace(evidence, weight=evidence.weight * trust)
+        covers = (pixels - 0.5 * stride < views.sizes[target].flip(0)).all(1)
+        evidence = replace(evidence, weight=evidence.weight * trust * covers)
         own = self.settings.self_weight
         return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
 

@@ -1,7 +1,8 @@
 """Semi-global smoothing of a cost volume: piecewise smooth depth that may jump at image edges.
 
 After Hirschmueller, "Stereo processing by semiglobal matching and mutual information" (PAMI 2008), eq. 13: along each
-of eight directions r, L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min_k L(q, k) + P2) - min_k L(q, k) with q = p - r.
+of eight directions r, L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min_k L(q, k) + P2) - min_k L(q, k) with
+q = p - r.
 P2 falls where the image has an edge between q and p.
 """
 

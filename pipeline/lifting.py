@@ -160,12 +160,13 @@ class ChunkLift:
             features = stack_padded([self._features(v) for v in (*self._sources[target], target)])
             theirs = sample_bilinear(features[lifted.witnesses.slot], lifted.witnesses.pixels, stride)
             return similarity(theirs, lifted.values.flatten(1), "features")
+        from lift3d_model.evidence import home_index
         from lift3d_model.geometry import pixel_centres
-        from lift3d_model.sampling import nearest_index, pad_to
+        from lift3d_model.sampling import pad_to
 
         height, width = self._views.images.shape[-2:]
         grid = lifted.values.shape[-2:]
-        home = nearest_index(pixel_centres(grid[0], grid[1], stride, decoded.device), height, width)
+        home = home_index(self._views, target, pixel_centres(grid[0], grid[1], stride, decoded.device))
         kind = self._operator.kind
         maps = [pad_to(self._own(v), height, width).flatten(1) for v in (*self._sources[target], target)]
         final = pad_to(comparable(decoded, kind), height, width).flatten(1)[:, home]

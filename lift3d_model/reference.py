@@ -1,0 +1,223 @@
+"""The lift once more, slowly: one ray, one source, one sample at a time, in plain float64. The oracle of the tests.
+
+Nothing here is shared with the fast code but its settings. Pixels are (x, y) with centres at +0.5, depth is z-depth,
+cameras are OpenCV axes and `world_from_cam`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, exp, floor, inf, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift3d_model.corrector import CorrectorSettings
+from lift3d_model.evidence import EvidenceSettings
+from lift3d_model.matching import MatchingSettings
+from lift3d_model.smoothing import SmoothingSettings
+
+Array = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Pixel = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SlowViews:
+    """V views of H x W pixels.
+
+    Attributes:
+        images: [V, 3, H, W] RGB in [0, 1]; K: [V, 3, 3]; world_from_cam: [V, 4, 4].
+        sizes: (height, width) of each view, the rest being padding.
+        depth: [V, H, W] z-depth, 0 = unknown; spread: [V, H, W] its relative standard deviation.
+    """
+
+    images: Array
+    K: Array
+    world_from_cam: Array
+    sizes: Sequence[tuple[int, int]]
+    depth: Array
+    spread: Array
+
+
+def warp(views: SlowViews, target: int, source: int, pixel: Pixel, depth: float) -> tuple[float, float, float]:
+    """(x, y) in the source of the point at `depth` behind a target pixel, and its depth there: by way of the world."""
+    local = np.linalg.solve(views.K[target], np.array([pixel[0], pixel[1], 1.0])) * depth
+    world = views.world_from_cam[target] @ np.array([*local, 1.0])
+    seen = np.linalg.solve(views.world_from_cam[source], world)[:3]
+    image = views.K[source] @ seen
+    return float(image[0] / seen[2]), float(image[1] / seen[2]), float(seen[2])
+
+
+def fetch_bilinear(values: Array, pixel: Pixel, stride: float = 1.0) -> Array:
+    """[C, h, w] at an image pixel: the four nearest cells by their distance, the outermost repeated beyond the map."""
+    h, w = values.shape[1:]
+    column = min(max(pixel[0] / stride - 0.5, 0.0), w - 1.0)
+    row = min(max(pixel[1] / stride - 0.5, 0.0), h - 1.0)
+    total = np.zeros(len(values))
+    for i in range(floor(row), min(floor(row) + 2, h)):
+        for j in range(floor(column), min(floor(column) + 2, w)):
+            total += values[:, i, j] * (1.0 - abs(row - i)) * (1.0 - abs(column - j))
+    return total
+
+
+def nearest_pixel(pixel: Pixel, height: int, width: int) -> tuple[int, int]:
+    """(row, column) of the pixel that contains a point, the outermost one beyond the image."""
+    return min(max(floor(pixel[1]), 0), height - 1), min(max(floor(pixel[0]), 0), width - 1)
+
+
+def ray_samples(depth: float, spread: float, nodes: Sequence[float]) -> list[tuple[float, float]]:
+    """(depth, share) of each sample of a ray; nodes are in standard deviations, shares sum to one."""
+    shares = [exp(-0.5 * node * node) for node in nodes]
+    return [
+        (max(depth * (1.0 + node * spread), 0.0), share / sum(shares))
+        for node, share in zip(nodes, shares, strict=True)
+    ]
+
+
+def base_weight(
+    views: SlowViews, target: int, source: int, pixel: Pixel, sample: tuple[float, float], settings: EvidenceSettings
+) -> float:
+    """What one source says of one sample (depth, share) of one ray counts for, colour included where it is set."""
+    depth, share = sample
+    if depth <= 0:
+        return 0.0
+    x, y, z = warp(views, target, source, pixel, depth)
+    height, width = views.sizes[source]
+    if z <= 0 or not (0 <= x < width and 0 <= y < height):
+        return 0.0
+    row, column = nearest_pixel((x, y), height, width)
+    surface = views.depth[source, row, column]
+    if surface <= 0:
+        return 0.0
+    home = nearest_pixel(pixel, *views.depth.shape[1:])
+    allowed = settings.tolerance + settings.spread_factor * views.spread[target, home[0], home[1]]
+    allowed += views.spread[source, row, column]
+    visible = min(max(1.5 - abs(surface - z) / (allowed * z), 0.0), 1.0)
+    if settings.colour_scale is None:
+        return float(visible * share)
+    difference = views.images[source, :, row, column] - views.images[target, :, home[0], home[1]]
+    return float(visible * share * exp(-0.5 * float(difference @ difference) / settings.colour_scale**2))
+
+
+def flood_regions(ids: Ids) -> Ids:
+    """[H, W] -> [H, W]: 4-connected pixels of one id, named by the flat index of the first of them."""
+    height, width = ids.shape
+    region = np.full(ids.shape, -1, dtype=np.int64)
+    for name in range(height * width):
+        waiting = [(name // width, name % width)]
+        while waiting:
+            i, j = waiting.pop()
+            if region[i, j] >= 0:
+                continue
+            region[i, j] = name
+            for k, m in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+                if 0 <= k < height and 0 <= m < width and region[k, m] < 0 and ids[k, m] == ids[i, j]:
+                    waiting.append((k, m))
+    return region
+
+
+def corrected_weights(ids: Ids, region: Ids, weight: Array, settings: CorrectorSettings) -> Array:
+    """[E, R] weights of E witnesses of R rays after the rounds of reweighting: see `corrector.correct_votes`."""
+    witnesses, rays = ids.shape
+    current = weight.copy()
+    for _ in range(settings.rounds):
+        agreeing = {int(name): settings.prior_agreement * settings.prior_weight for name in region.flat}
+        asked = {int(name): settings.prior_weight for name in region.flat}
+        for e in range(witnesses):
+            for r in range(rays):
+                for other in range(witnesses):
+                    if other == e:
+                        continue
+                    evidence = weight[e, r] * current[other, r]
+                    asked[int(region[e, r])] += evidence
+                    if ids[other, r] == ids[e, r]:
+                        agreeing[int(region[e, r])] += evidence
+        for e in range(witnesses):
+            for r in range(rays):
+                name = int(region[e, r])
+                current[e, r] = weight[e, r] * max(agreeing[name] / asked[name], settings.floor)
+    return current
+
+
+def votes(ids: Ids, weight: Array, classes: int) -> Array:
+    """[classes, R]: the weights of the witnesses that say each class."""
+    total = np.zeros((classes, ids.shape[1]))
+    for e, r in np.ndindex(*ids.shape):
+        total[ids[e, r], r] += weight[e, r]
+    return total
+
+
+def corrected_mean(values: Array, weight: Array, settings: CorrectorSettings) -> Array:
+    """[C] robust mean of E witnesses' features [E, C] of one ray, base weights [E]; 0 where nobody sees anything."""
+    unit = [value / max(float(np.linalg.norm(value)), 1e-12) for value in values]
+    current = weight.copy()
+    for _ in range(settings.rounds):
+        fresh = current.copy()
+        for e in range(len(values)):
+            rest = sum((current[k] * unit[k] for k in range(len(values)) if k != e), np.zeros(values.shape[1]))
+            length = float(np.linalg.norm(rest))
+            agreement = settings.prior_agreement if length < 1e-6 else max(float(rest @ unit[e]) / length, 0.0)
+            fresh[e] = weight[e] * max(agreement**settings.sharpness, settings.floor)
+        current = fresh
+    total = sum((w * value for w, value in zip(current, values, strict=True)), np.zeros(values.shape[1]))
+    return np.asarray(total / max(float(current.sum()), 1e-9))
+
+
+def plane_cost(
+    views: SlowViews,
+    target: int,
+    sources: Sequence[int],
+    cell: tuple[int, int],
+    depth: float,
+    settings: MatchingSettings,
+) -> float:
+    """Matching cost of the plane z = `depth` at one target pixel (row, column); 1 where no source sees it."""
+    costs = sorted(cost for s in sources if (cost := _source_cost(views, target, s, cell, depth, settings)) < inf)
+    kept = costs[: max(ceil(len(costs) * settings.best_share), 1)]
+    return sum(kept) / len(kept) if kept else 1.0
+
+
+def path_costs(cost: Array, image: Array, step: tuple[int, int], settings: SmoothingSettings) -> Array:
+    """Path costs [D, h, w] of [D, h, w] along one direction (rows, columns), each pixel from the one before it."""
+    planes, height, width = cost.shape
+    path = np.zeros_like(cost)
+    order = [(i, j) for i in range(height) for j in range(width)]
+    for i, j in order if step > (0, 0) else reversed(order):
+        k, m = i - step[0], j - step[1]
+        if not (0 <= k < height and 0 <= m < width):
+            path[:, i, j] = cost[:, i, j]
+            continue
+        contrast = float(np.mean(np.abs(image[:, i, j] - image[:, k, m])))
+        jump = settings.slope + settings.jump * exp(-contrast / settings.edge)
+        lowest = min(path[:, k, m])
+        for d in range(planes):
+            near = [path[n, k, m] + settings.slope for n in (d - 1, d + 1) if 0 <= n < planes]
+            path[d, i, j] = cost[d, i, j] + min(path[d, k, m], *near, lowest + jump) - lowest
+    return path
+
+
+def _source_cost(
+    views: SlowViews, target: int, source: int, cell: tuple[int, int], depth: float, settings: MatchingSettings
+) -> float:
+    x, y, z = warp(views, target, source, (cell[1] + 0.5, cell[0] + 0.5), depth)
+    height, width = views.images.shape[2:]
+    if z <= 0 or not (0 <= x <= width and 0 <= y <= height):
+        return inf
+    here, there = [], []
+    for i in range(max(cell[0] - settings.window, 0), min(cell[0] + settings.window + 1, height)):
+        for j in range(max(cell[1] - settings.window, 0), min(cell[1] + settings.window + 1, width)):
+            u, v, _ = warp(views, target, source, (j + 0.5, i + 0.5), depth)
+            here.append(float(views.images[target, :, i, j].mean()))
+            there.append(float(fetch_bilinear(views.images[source], (u, v)).mean()))
+    own = views.images[target, :, cell[0], cell[1]]
+    difference = float(np.abs(fetch_bilinear(views.images[source], (x, y)) - own).mean())
+    colour = min(difference, settings.colour_cut) / settings.colour_cut
+    correlation = _correlation(np.array(here), np.array(there), settings.contrast_floor)
+    return settings.correlation_share * (1.0 - correlation) + (1.0 - settings.correlation_share) * colour
+
+
+def _correlation(a: Array, b: Array, least: float) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).mean()) / sqrt((float((a * a).mean()) + least) * (float((b * b).mean()) + least))
