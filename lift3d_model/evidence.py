@@ -36,7 +36,7 @@ class EvidenceSettings:
     tolerance: float = 0.04
     spread_factor: float = 2.0
     colour_scale: float | None = 0.3
-    samples: int = 4
+    samples: int = 2
 
 
 @dataclass(frozen=True, slots=True)
