@@ -147,7 +147,7 @@ class ChunkActor:
         import ray
 
         # A restarted actor keeps its id.
-        name = f"start of worker {ray.get_runtime_context().get_actor_id()[:8]}"
+        name = f"start of worker {str(ray.get_runtime_context().get_actor_id())[:8]}"
         if ray.get(self._ledger.begin.remote(name)) > self._allowed:
             return EngineError(
                 f"a worker died {self._allowed} times before it could start: out of memory, or a crash in native code",
