@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.evaluation.boundary import tolerance_px
 from pipeline.evaluation.label_space import LabelSpace, label_space
 from pipeline.evaluation.metrics import Counts, summarise
-from pipeline.evaluation.raw_labels import StoredLabels, raw_store_of, stored_labels
+from pipeline.evaluation.raw_labels import StoredLabels, raw_labels, stored_labels
 from pipeline.evaluation.result import Evaluation, Row
 from pipeline.evaluation.scene_data import (
     Truth,
@@ -85,7 +85,7 @@ def evaluate(
     stored = stored_labels(store_uri, operator)
     space = label_space(stored.label_set, label_set(GROUND_TRUTH_SET))
     refs = [ref for ref in open_dataset(gt, reader) if ref.id in stored.frames]
-    raw = (raw_store or raw_store_of(store_uri, stored)) if baselines else None
+    raw = raw_labels(store_uri, stored, raw_store)[0] if baselines else None
     task = _Task(store_uri, raw, gt, stored, space, reader, vote_views, progress)
     results = {ref.id: _evaluate_scene(task, ref) for ref in refs}
     scored = {scene: result for scene, result in results.items() if result.counts[LIFTED].images}
@@ -116,7 +116,7 @@ def _evaluate_scene(task: _Task, ref: SceneRef) -> _SceneResult:
     )
     for labels in filter(None, (candidates.lifted, candidates.raw)):
         check_sizes(ref.id, frames, labels)
-    truth = load_truth(frames, task.space, task.reader)
+    truth = load_truth(ref.id, frames, task.space, task.reader)
     counts = score_scene(candidates, truth, len(task.space.labels.ids), task.vote_views, progress)
     return _SceneResult(counts, truth, frames, len(lifted) - len(frames))
 

@@ -62,11 +62,11 @@ def _key(name: str) -> str:
 
 
 def _table(index_of: dict[int, int], classes: int) -> Ids:
-    table = np.full(max(index_of) + 2, classes, np.uint8 if classes < 256 else np.uint16)
+    table = np.full(max(index_of) + 2, classes, np.uint16)
     table[list(index_of)] = list(index_of.values())
     return table
 
 
 def _look_up(table: Ids, ids: Ids) -> Ids:
     """Ids past the table share its last entry, which is always K."""
-    return np.take(table, np.minimum(ids, len(table) - 1))
+    return np.asarray(table[np.minimum(ids, len(table) - 1)])

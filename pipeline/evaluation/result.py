@@ -11,12 +11,14 @@ from pipeline.evaluation.metrics import Metrics
 
 _COLUMNS = (
     ("mIoU", "miou"),
-    ("per scene", "scene_miou"),
-    ("per image", "image_miou"),
+    ("by scene", "scene_miou"),
+    ("by image", "image_miou"),
     ("accuracy", "accuracy"),
-    ("class acc.", "mean_accuracy"),
+    ("mean acc.", "mean_accuracy"),
     ("boundary", "boundary_f1"),
     ("consist.", "consistency"),
+    ("AUROC", "confidence_auroc"),
+    ("calib.", "calibration_error"),
 )
 
 
@@ -64,12 +66,12 @@ class Evaluation:
         return document
 
     def table(self) -> str:
-        """The rows as a plain text table, with the notes below."""
-        lines = [f"{'':<19}" + "".join(f"{title:>11}" for title, _ in _COLUMNS)]
+        """The rows as a plain text table (97 columns wide), with the notes below."""
+        lines = [f"{'':<19}" + "".join(f"{title:>10}" for title, _ in _COLUMNS)]
         for name, row in self.rows.items():
             values = [getattr(row.overall, field) if row else None for _, field in _COLUMNS]
-            lines.append(f"{name:<19}" + "".join(f"{_shown(value):>11}" for value in values))
-        lines += ["", f"{sum(self.frames.values())} frames of {len(self.frames)} scenes, label set {self.label_set}"]
+            lines.append(f"{name:<19}" + "".join(f"{_shown(value):>10}" for value in values))
+        lines += ["", f"frames: {sum(self.frames.values())}, scenes: {len(self.frames)}, label set: {self.label_set}"]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.correspondence import View, registered_depth
 from pipeline.evaluation.label_space import LabelSpace
 from schemas.config import ReaderConfig
-from schemas.errors import DatasetError
+from schemas.errors import DatasetError, FrameError
 from schemas.scene import Frame
 
 Labels = NDArray[np.unsignedinteger]
@@ -30,26 +32,33 @@ class Truth:
 
     labels: list[Labels]
     views: list[View] | None
-    absent_px: dict[str, int]
+    absent_px: Counter[str]
     unlabelled_px: int
 
 
-def load_truth(frames: Sequence[Frame], space: LabelSpace, reader: ReaderConfig) -> Truth:
-    """Read ground truth and depth of a scene's frames; a frame without a label file is not scored."""
+def load_truth(scene: str, frames: Sequence[Frame], space: LabelSpace, reader: ReaderConfig) -> Truth:
+    """Read ground truth and depth of a scene's frames. Raises `FrameError` that names scene and frame."""
+    labels, absent, unlabelled = [], Counter[str](), 0
+    for frame in frames:
+        ids = truth_ids(scene, frame, reader)
+        labels.append(space.truth(ids))
+        absent.update(space.absent_pixels(ids))
+        unlabelled += int((ids == 0).sum())
+    return Truth(labels, load_views(scene, frames), absent, unlabelled)
+
+
+def truth_ids(scene: str, frame: Frame, reader: ReaderConfig) -> Labels:
+    """[H, W] ground-truth NYU40 ids at the image's size; all 0 (not scored) for a frame without a label file."""
     from pipeline.readers import ground_truth
 
-    labels, absent, unlabelled = [], dict[str, int](), 0
-    for frame in frames:
-        size = (frame.camera.height, frame.camera.width)
-        ids = np.zeros(size, np.uint16) if frame.label is None else resized(ground_truth(frame, reader), size)
-        labels.append(space.truth(ids))
-        for name, pixels in space.absent_pixels(ids).items():
-            absent[name] = absent.get(name, 0) + pixels
-        unlabelled += int((ids == 0).sum())
-    return Truth(labels, load_views(frames), absent, unlabelled)
+    size = (frame.camera.height, frame.camera.width)
+    if frame.label is None:
+        return np.zeros(size, np.uint16)
+    with _named(scene, frame):
+        return resized(ground_truth(frame, reader), size)
 
 
-def load_views(frames: Sequence[Frame]) -> list[View] | None:
+def load_views(scene: str, frames: Sequence[Frame]) -> list[View] | None:
     """Views with true depth at image size, or None where a frame has none."""
     from pipeline.assets import decode_depth
 
@@ -57,7 +66,8 @@ def load_views(frames: Sequence[Frame]) -> list[View] | None:
     for frame in frames:
         if frame.depth is None:
             return None
-        depth = decode_depth(frame.depth)
+        with _named(scene, frame):
+            depth = decode_depth(frame.depth)
         camera = frame.depth_camera or frame.camera.resized(*depth.shape)
         views.append(View(frame.camera, registered_depth(depth, camera, frame.camera)))
     return views
@@ -103,3 +113,13 @@ def resized(ids: Labels, size: tuple[int, int]) -> Labels:
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size, ids.shape, strict=True)
     )
     return ids[rows[:, None], columns]
+
+
+@contextmanager
+def _named(scene: str, frame: Frame) -> Iterator[None]:
+    """Files know neither scene nor frame; what cannot be read is reported with both."""
+    try:
+        yield
+    except FrameError as error:
+        error.scene, error.frame = scene, frame.id
+        raise

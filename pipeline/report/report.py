@@ -1,0 +1,100 @@
+"""Write the page: which operators, which rows, raw predictions and quarantine, then one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.evaluation.raw_labels import RAW_FOLDER
+from pipeline.report.page import Page, QuarantineLine, render
+from pipeline.report.scoring import Dataset, open_ground_truth
+from pipeline.report.sections import LIGHT_COLUMNS, Source, build_section, records
+from schemas.config import ReaderConfig
+from schemas.errors import StoreError
+
+MOST_FRAMES = 40
+"""Frames shown by default, over all operators."""
+
+
+def write_report(
+    store_uri: str,
+    out: Path | None = None,
+    gt: str | None = None,
+    raw_store: str | None = None,
+    *,
+    reader: ReaderConfig | None = None,
+    most_frames: int = MOST_FRAMES,
+) -> Path:
+    """Write one self-contained HTML page about a label store; the same store gives the same bytes.
+
+    Args:
+        store_uri: label store.
+        out: file to write, `report.html` in the working directory where absent.
+        gt: dataset with ground truth (NYU40 ids); frames are then ordered by mIoU.
+        raw_store: store with the raw predictions; `<store>/_raw` where that is there.
+        reader: how `gt` is read.
+        most_frames: frames shown at most, the worst ones of each operator.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        StoreError: no labels, or a damaged store.
+        DatasetError: `gt` has none of the store's scenes.
+    """
+    page = build_page(store_uri, gt, raw_store, reader or ReaderConfig(), most_frames)
+    out = out or Path("report.html")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render(page), encoding="utf-8", newline="\n")
+    return out
+
+
+def build_page(store_uri: str, gt: str | None, raw_store: str | None, reader: ReaderConfig, most_frames: int) -> Page:
+    """The page of a store as data; see `write_report`."""
+    from pipeline.store import read_labels, read_metadata
+
+    labels = read_labels(store_uri, columns=LIGHT_COLUMNS)
+    if labels.empty:
+        raise StoreError(f"{store_uri} holds no labels", remedy="label something first")
+    dataset: Dataset | None = open_ground_truth(gt, set(labels["scene"]), reader) if gt else None
+    groups = {str(operator): records(group) for operator, group in labels.groupby("operator", sort=True)}
+    sections = [
+        build_section(
+            Source(
+                store=store_uri,
+                raw_store=_raw_store(store_uri, raw_store),
+                operator=operator,
+                rows=rows,
+                metadata=read_metadata(store_uri, operator=operator),
+                dataset=dataset,
+                most=max(1, most_frames // len(groups)),
+            )
+        )
+        for operator, rows in groups.items()
+    ]
+    return Page(store_uri, gt, tuple(sections), _quarantine(store_uri))
+
+
+def _raw_store(store_uri: str, raw_store: str | None) -> str | None:
+    """The store with the raw predictions, None where there is none."""
+    from pipeline.assets import join
+    from pipeline.store import read_labels
+
+    if raw_store is not None:
+        return raw_store
+    beside = join(store_uri, RAW_FOLDER)
+    try:
+        read_labels(beside, columns=["frame"])
+    except StoreError:
+        return None
+    return beside
+
+
+def _quarantine(store_uri: str) -> tuple[QuarantineLine, ...]:
+    from pipeline.store import read_quarantine
+
+    rows = read_quarantine(store_uri).to_dict("records")
+    lines = {
+        QuarantineLine(row["scene"], row["frame"] or "whole scene", row["reason"], row["stage"], row["message"])
+        for row in rows
+    }
+    return tuple(sorted(lines, key=lambda line: (line.scene, line.frame, line.reason, line.message)))
