@@ -43,11 +43,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Training material: N cells of many views.
+    """Training material: N cells of each of V augmented views.
 
     Attributes:
-        features: [N, C] float16, the backbone's blocks, each normalised.
-        shares: [N, 41] float16, how much of the cell each NYU40 id covers.
+        features: [V, N, C] float16, the backbone's blocks, each normalised.
+        shares: [V, N, 41] float16, how much of the cell each NYU40 id covers.
     """
 
     features: Tensor
@@ -142,4 +142,4 @@ def _encode_scene(views: Sequence[View], backbone: nn.Module, blocks: Sequence[i
         chosen = random.permutation(encoded.shape[2] * encoded.shape[3])[:CELLS]
         features.append(encoded[0].flatten(1).T[chosen].half())
         shares.append(torch.from_numpy(cell_shares(label)[chosen]))
-    return {"features": torch.cat(features), "shares": torch.cat(shares)}
+    return {"features": torch.stack(features), "shares": torch.stack(shares)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.operators.indoor import Indoor, classify, project
+from pipeline.operators.indoor import Indoor, centred, classify, project
 from pipeline.operators.indoor_cells import Cells, View, collect, list_views, read_view
 from pipeline.operators.vit import load_vit
 from pipeline.operators.weights import tensors_sha256
@@ -33,8 +33,8 @@ CHANNELS = 96
 """Channels that are lifted."""
 HELD_OUT = 4
 """Scenes, the last ones by name, that training never sees."""
-DROPOUT = 0.1
-EPOCHS = 4
+DROPOUT = 0.4
+EPOCHS = 12
 BATCH = 2048
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
@@ -57,15 +57,16 @@ def fit(cells: Cells, seed: int = 0) -> dict[str, Tensor]:
     import torch
 
     torch.manual_seed(seed)
-    targets = cells.shares[:, list(CLASS_IDS)].float()
+    features = centred(cells.features.float().mT[..., None]).squeeze(3).mT.flatten(0, 1)
+    targets = cells.shares.flatten(0, 1)[:, list(CLASS_IDS)].float()
     weights = targets.mean(0).clamp(min=1e-4).rsqrt()
-    head = {name: tensor.requires_grad_() for name, tensor in _initial(cells.features.shape[1]).items()}
+    head = {name: tensor.requires_grad_() for name, tensor in _initial(features.shape[1]).items()}
     steps = EPOCHS * (len(targets) // BATCH)
     optimizer = torch.optim.AdamW(head.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, max(steps, 2))
     for rows in _batches(len(targets)):
-        features = torch.nn.functional.dropout(cells.features[rows].float(), DROPOUT)
-        logits = classify(head, project(head, features[:, :, None, None]))[:, :, 0, 0]
+        seen = torch.nn.functional.dropout(features[rows], DROPOUT)
+        logits = classify(head, project(head, seen[:, :, None, None]))[:, :, 0, 0]
         loss = -(targets[rows] * weights * logits.log_softmax(dim=1)).sum() / (targets[rows] * weights).sum()
         optimizer.zero_grad()
         loss.backward()
