@@ -74,7 +74,8 @@ def _parallax_unit(directions: Tensor, b: Tensor) -> Tensor:
     """[S, N]: pixels of parallax against infinity, times depth."""
     z = directions[:, 2].abs().clamp_min(1e-6)
     at_infinity = directions[:, :2] / z[:, None]
-    return (b[:, :2, None] - at_infinity * b[:, 2, None, None]).norm(dim=1) / z
+    shift = (b[:, :2, None] - at_infinity * b[:, 2, None, None]).norm(dim=1)
+    return torch.div(shift, z)
 
 
 def _overlap(directions: Tensor, b: Tensor, depths: Tensor, height: int, width: int) -> Tensor:

@@ -39,7 +39,7 @@ def rigid_inverse(world_from_cam: Tensor) -> Tensor:
 def unproject(pixels: Tensor, depth: Tensor, K: Tensor, world_from_cam: Tensor) -> Tensor:
     """Pixels [..., N, 2] at z-depth [..., N] -> world points [..., N, 3]."""
     rays = homogeneous(pixels) @ torch.linalg.inv(K).transpose(-1, -2)
-    points = rays * depth[..., None]
+    points: Tensor = rays * depth[..., None]
     return points @ world_from_cam[..., :3, :3].transpose(-1, -2) + world_from_cam[..., None, :3, 3]
 
 

@@ -20,7 +20,7 @@ def comparable(decoded: Tensor, kind: Kind) -> Tensor:
 def similarity(theirs: Tensor, final: Tensor, kind: Kind) -> Tensor:
     """How far predictions agree with a final one, in [0, 1].
 
-    Classes: equal or not. Other kinds: 1 - |a - b|_1 / (|a|_1 + |b|_1), the Bray-Curtis similarity, which needs no scale.
+    Classes: equal or not. Other kinds: 1 - |a - b|_1 / (|a|_1 + |b|_1), Bray-Curtis similarity, which needs no scale.
 
     Args:
         theirs: [E, C, R]; final: [C, R].
@@ -47,7 +47,7 @@ def operator_confidence(decoded: Tensor, kind: Kind, size: tuple[int, int]) -> T
 
 
 def changed_share(raw: Tensor, decoded: Tensor, kind: Kind) -> float | None:
-    """Share of pixels that lifting changed: another class, or another value by more than 8 bits can tell apart twice."""
+    """Share of pixels that lifting changed: another class, or a value that differs by over 2/255 of the range."""
     if kind == "features":
         return None
     if kind == "classes":

@@ -33,7 +33,7 @@ class Operator(Protocol):
         ...
 
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Lifted features [B, C, h, w] -> class scores [B, K, H, W] | features | RGB in [0, 1] | scalar [B, 1, H, W]."""
+        """Lifted [B, C, h, w] -> class scores [B, K, H, W] | features | RGB [B, 3, H, W] | scalar [B, 1, H, W]."""
         ...
 
     def fingerprint(self) -> str:

@@ -109,7 +109,7 @@ class StoreMetadata(BaseModel):
 
     @classmethod
     def from_arrow(cls, metadata: dict[bytes, bytes] | None) -> StoreMetadata:
-        """Inverse of `to_arrow`. Raises KeyError where the file is not one of ours, ValidationError where it is damaged."""
+        """Inverse of `to_arrow`. Raises KeyError where the file is not ours, ValidationError where it is damaged."""
         return cls.model_validate_json((metadata or {})[METADATA_KEY])
 
 
