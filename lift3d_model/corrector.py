@@ -35,7 +35,7 @@ class CorrectorSettings:
 
 def vote(ids: Tensor, weight: Tensor, classes: int) -> Tensor:
     """Weighted votes: ids [E, R] in 0..classes-1, weight [E, R] -> [classes, R]."""
-    return torch.zeros(classes, ids.shape[1], device=ids.device).scatter_add_(0, ids, weight)
+    return weight.new_zeros(classes, ids.shape[1]).scatter_add_(0, ids, weight)
 
 
 def correct_votes(
@@ -54,7 +54,7 @@ def correct_votes(
     Returns:
         votes [classes, R] and the final weights [E, R].
     """
-    regions = int(region.max()) + 1
+    regions = int(region.max()) + 1 if region.numel() else 0
     current = weight
     for _ in range(settings.rounds):
         votes = vote(ids, current, classes)
@@ -95,7 +95,7 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 def _region_mean(agreeing: Tensor, others: Tensor, region: Tensor, regions: int, settings: CorrectorSettings) -> Tensor:
     """[E, R]: each witness's region's share of agreement, shrunk towards the prior."""
     index = region.flatten()
-    zeros = torch.zeros(regions, device=agreeing.device)
+    zeros = agreeing.new_zeros(regions)
     numerator = zeros.scatter_add(0, index, agreeing.flatten())
     denominator = zeros.scatter_add(0, index, others.flatten())
     prior = settings.prior_agreement * settings.prior_weight

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d_model import depth_range
-from lift3d_model.geometry import pixel_centres, scaled_intrinsics, view_to_view, warp_pixels
+from lift3d_model.geometry import in_image, pixel_centres, scaled_intrinsics, view_to_view, warp_pixels
 from lift3d_model.matching import MatchingSettings, matching_cost
-from lift3d_model.sampling import resize_mean, upsample
+from lift3d_model.sampling import gather_flat, nearest_index, resize_mean, upsample
 from lift3d_model.smoothing import SmoothingSettings, semi_global
 from lift3d_model.views import Views
 
@@ -70,10 +70,9 @@ def confirm(depths: Tensor, views: Views, target: int, sources: Tensor, toleranc
     pixels = pixel_centres(height, width, device=depths.device)
     A, b = view_to_view(views.K, views.world_from_cam, target, sources)
     landed, z = warp_pixels(A, b, pixels, depths[target].flatten())
-    extent = landed.new_tensor([width, height])
-    grid = (2.0 * landed / extent - 1.0)[:, None]
-    seen = F.grid_sample(depths[sources][:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
-    agrees = (seen > 0) & (z > 0) & ((seen - z).abs() <= tolerance * z)
+    seen = gather_flat(depths[sources], nearest_index(landed, height, width))
+    inside = in_image(landed, z, views.sizes[sources])
+    agrees = inside & (seen > 0) & ((seen - z).abs() <= tolerance * z)
     return agrees.float().sum(0).view(height, width)
 
 
@@ -110,8 +109,9 @@ def _working_set(
     height, width = (int(n) for n in views.sizes[target])
     scale_y, scale_x = size[0] / height, size[1] / width
     image = resize_mean(views.images[target : target + 1, :, :height, :width], *size)[0]
-    full = views.images.shape[-2:]
-    others = resize_mean(views.images[sources], round(full[0] * scale_y), round(full[1] * scale_x))
+    full = views.sizes[sources].amax(0).tolist()
+    shown = views.images[sources, :, : full[0], : full[1]]
+    others = resize_mean(shown, round(full[0] * scale_y), round(full[1] * scale_x))
     K = views.K.clone()
     K[target] = scaled_intrinsics(K[target], scale_x, scale_y)
     K[sources] = scaled_intrinsics(K[sources], others.shape[-1] / full[1], others.shape[-2] / full[0])

@@ -162,7 +162,7 @@ class Lift3D:
         witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
         region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
-        piece = _pieces(region, height, width)
+        piece = _pieces(region, height, width, int(views.sizes[target, 1]))
         weight = witnesses.weight * (seen >= 0)
         votes, final = correct_votes(seen.clamp_min(0), piece, weight, classes, self.settings.corrector)
         shares = votes / final.sum(0).clamp_min(1e-9)
@@ -204,17 +204,19 @@ class Lift3D:
 
 
 def _regions(ids: Tensor) -> Tensor:
-    """[S + 1, H * W]: connected regions of each map, numbered so that no two maps share a number."""
-    area = ids.shape[-2] * ids.shape[-1]
-    return torch.stack([connected_regions(one) + slot * area for slot, one in enumerate(ids)])
+    """[S + 1, H * W]: connected regions of each map, named by slot, row and column, so that padding changes no name."""
+    width = ids.shape[-1]
+    roots = torch.stack([connected_regions(one) for one in ids])
+    slot = torch.arange(len(ids), device=ids.device)[:, None]
+    return (slot << 32) + (roots // width << 16) + roots % width
 
 
-def _pieces(region: Tensor, height: int, width: int) -> Tensor:
+def _pieces(region: Tensor, height: int, width: int, true_width: int) -> Tensor:
     """Cut regions [E, H * W] along a coarse grid on the target, since an object that was mistaken for the wall behind
     it is one region with that wall. Pieces are numbered by a hash; two that share a number are judged as one.
     """
-    y = torch.arange(height, device=region.device) * TILES // width
-    x = torch.arange(width, device=region.device) * TILES // width
+    y = torch.arange(height, device=region.device) * TILES // true_width
+    x = torch.arange(width, device=region.device) * TILES // true_width
     tile = (y[:, None] * TILES + x).flatten()
     return (region * 2654435761 + tile * 40503) % PIECES
 

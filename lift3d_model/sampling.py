@@ -60,9 +60,9 @@ def box_mean(maps: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(maps, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
 
-def pad_to(tensor: Tensor, height: int, width: int) -> Tensor:
-    """Zero-pad [..., H, W] at the bottom and right."""
-    return F.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))
+def pad_to(tensor: Tensor, height: int, width: int, value: float = 0.0) -> Tensor:
+    """Pad [..., H, W] with a value at the bottom and right."""
+    return F.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]), value=value)
 
 
 def stack_padded(tensors: list[Tensor]) -> Tensor:

@@ -138,7 +138,7 @@ class ChunkLift:
         depths = self._target_depths(target)
         if self._is_hard(target):
             height, width = self._views.images.shape[-2:]
-            padded = [pad_to(ids, height, width) for v in order if (ids := self._encoded[v].ids) is not None]
+            padded = [pad_to(ids, height, width, -1) for v in order if (ids := self._encoded[v].ids) is not None]
             return self._model.lift_ids(self._views, depths, _stack(padded), target, sources, self._classes())
         features = stack_padded([self._features(v) for v in order])
         return self._model.lift_features(self._views, depths, features, stride, target, sources)

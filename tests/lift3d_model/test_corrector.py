@@ -18,7 +18,7 @@ def _witnesses(seed, witnesses=4, rays=12, classes=3):
     rng = np.random.default_rng(seed)
     ids = torch.from_numpy(rng.integers(0, classes, (witnesses, rays)))
     region = torch.from_numpy(rng.integers(0, 3, (witnesses, rays)) + 3 * np.arange(witnesses)[:, None])
-    weight = torch.from_numpy(rng.random((witnesses, rays)) * (rng.random((witnesses, rays)) > 0.3)).float()
+    weight = torch.from_numpy(rng.random((witnesses, rays)) * (rng.random((witnesses, rays)) > 0.3))
     return ids, region, weight
 
 
@@ -28,22 +28,22 @@ def test_votes_equal_the_slow_twin(seed, witnesses, rounds):
     ids, region, weight = _witnesses(seed, witnesses)
     constants = CorrectorSettings(rounds=rounds)
     votes, final = correct_votes(ids, region, weight, 3, constants)
-    slow = reference.corrected_weights(ids.numpy(), region.numpy(), weight.double().numpy(), constants)
-    np.testing.assert_allclose(final.numpy(), slow, atol=1e-5)
-    np.testing.assert_allclose(votes.numpy(), reference.votes(ids.numpy(), slow, 3), atol=1e-5)
+    slow = reference.corrected_weights(ids.numpy(), region.numpy(), weight.numpy(), constants)
+    np.testing.assert_allclose(final.numpy(), slow, atol=1e-9)
+    np.testing.assert_allclose(votes.numpy(), reference.votes(ids.numpy(), slow, 3), atol=1e-9)
 
 
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3))
 def test_means_equal_the_slow_twin(seed, witnesses, channels, rounds):
     rng = np.random.default_rng(seed)
-    values = torch.from_numpy(rng.normal(1, 1, (witnesses, channels, 6))).float()
-    weight = torch.from_numpy(rng.random((witnesses, 6)) * (rng.random((witnesses, 6)) > 0.3)).float()
+    values = torch.from_numpy(rng.normal(1, 1, (witnesses, channels, 6)))
+    weight = torch.from_numpy(rng.random((witnesses, 6)) * (rng.random((witnesses, 6)) > 0.3))
     constants = CorrectorSettings(rounds=rounds)
     mean, _ = correct_features(values, weight, constants)
     for r in range(6):
-        slow = reference.corrected_mean(values[..., r].double().numpy(), weight[:, r].double().numpy(), constants)
-        np.testing.assert_allclose(mean[:, r].numpy(), slow, atol=2e-4)
+        slow = reference.corrected_mean(values[..., r].numpy(), weight[:, r].numpy(), constants)
+        np.testing.assert_allclose(mean[:, r].numpy(), slow, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=30)
@@ -55,7 +55,7 @@ def test_the_order_of_witnesses_does_not_matter(seed):
     shuffled, theirs = correct_votes(ids[order], region[order], weight[order], 3, SETTINGS)
     torch.testing.assert_close(shuffled, votes)
     torch.testing.assert_close(theirs, final[order])
-    values = torch.randn(4, 5, 12)
+    values = torch.randn(4, 5, 12, dtype=torch.float64)
     torch.testing.assert_close(
         correct_features(values[order], weight[order], SETTINGS)[0], correct_features(values, weight, SETTINGS)[0]
     )
@@ -76,24 +76,25 @@ def test_the_names_of_classes_do_not_matter(seed):
 def test_channels_are_only_ever_weighted(seed, channels):
     """Permuting, duplicating and scaling all channels does just that to the result."""
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(4, channels, 9, generator=generator) + 0.5
-    weight = torch.rand(4, 9, generator=generator)
+    values = torch.randn(4, channels, 9, generator=generator, dtype=torch.float64) + 0.5
+    weight = torch.rand(4, 9, generator=generator, dtype=torch.float64)
     order = torch.randperm(channels, generator=generator)
     mean, final = correct_features(values, weight, SETTINGS)
     permuted, _ = correct_features(values[:, order], weight, SETTINGS)
     doubled, same = correct_features(torch.cat([values, values], 1), weight, SETTINGS)
     scaled, _ = correct_features(values * 4.0, weight, SETTINGS)
-    torch.testing.assert_close(permuted, mean[order], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(doubled, torch.cat([mean, mean]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(same, final, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(scaled, mean * 4.0, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(permuted, mean[order], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(doubled, torch.cat([mean, mean]), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(same, final, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(scaled, mean * 4.0, atol=1e-6, rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=20)
 @given(SEEDS)
 def test_rays_of_features_do_not_know_of_each_other(seed):
     generator = torch.Generator().manual_seed(seed)
-    values, weight = torch.randn(3, 4, 9, generator=generator), torch.rand(3, 9, generator=generator)
+    values = torch.randn(3, 4, 9, generator=generator, dtype=torch.float64)
+    weight = torch.rand(3, 9, generator=generator, dtype=torch.float64)
     together, _ = correct_features(values, weight, SETTINGS)
     torch.testing.assert_close(correct_features(values[..., 2:5], weight[:, 2:5], SETTINGS)[0], together[:, 2:5])
 
@@ -107,7 +108,7 @@ def test_what_all_agree_on_is_kept(seed, share):
     votes, final = correct_votes(ids, region, weight * share, 3, SETTINGS)
     assert torch.equal(votes.argmax(0), ids[0])
     torch.testing.assert_close(votes.sum(0), final.sum(0))
-    same = torch.randn(1, 5, 12).expand(4, 5, 12)
+    same = torch.randn(1, 5, 12, dtype=torch.float64).expand(4, 5, 12)
     torch.testing.assert_close(correct_features(same, weight, SETTINGS)[0], same[0])
 
 
@@ -142,7 +143,7 @@ def test_without_rounds_it_is_plain_voting():
     votes, final = correct_votes(ids, region, weight, 3, CorrectorSettings(rounds=0))
     assert torch.equal(votes, vote(ids, weight, 3))
     assert torch.equal(final, weight)
-    values = torch.randn(4, 5, 12)
+    values = torch.randn(4, 5, 12, dtype=torch.float64)
     mean, _ = correct_features(values, weight, CorrectorSettings(rounds=0))
     assert torch.equal(mean, weighted_mean(values, weight))
 
