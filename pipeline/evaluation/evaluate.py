@@ -85,17 +85,24 @@ def evaluate(
     stored = stored_labels(store_uri, operator)
     space = label_space(stored.label_set, label_set(GROUND_TRUTH_SET))
     refs = [ref for ref in open_dataset(gt, reader) if ref.id in stored.frames]
+    if not refs:
+        raise _no_ground_truth(gt, store_uri, stored)
     raw = raw_labels(store_uri, stored, raw_store)[0] if baselines else None
     task = _Task(store_uri, raw, gt, stored, space, reader, vote_views, progress)
     results = {ref.id: _evaluate_scene(task, ref) for ref in refs}
     scored = {scene: result for scene, result in results.items() if result.counts[LIFTED].images}
     if not scored:
-        raise DatasetError(
-            f"{gt} has no ground-truth labels for any of the {sum(map(len, stored.frames.values()))} labelled frames "
-            f"of {store_uri} (scenes {', '.join(sorted(stored.frames)[:5])})",
-            remedy="give the dataset that was labelled, with its label files",
-        )
+        raise _no_ground_truth(gt, store_uri, stored)
     return _assemble(task, scored)
+
+
+def _no_ground_truth(gt: str, store_uri: str, stored: StoredLabels) -> DatasetError:
+    frames = sum(map(len, stored.frames.values()))
+    return DatasetError(
+        f"{gt} has no ground-truth labels for any of the {frames} labelled frames of {store_uri} "
+        f"(scenes {', '.join(sorted(stored.frames)[:5])})",
+        remedy="give the dataset that was labelled, with its label files",
+    )
 
 
 def _evaluate_scene(task: _Task, ref: SceneRef) -> _SceneResult:

@@ -39,8 +39,8 @@ def frame_panels(context: Context, row: Row, raw: Row | None) -> tuple[Panel, ..
     shown = Panel("Image", panels.photo(image)) if image is not None else Panel("Image", note=missing)
     if row["kind"] == "classes" and context.labels is not None:
         return (shown, *_class_panels(context, context.labels, row, raw, image), _confidence(row))
-    raw_panel = Panel("Raw", _picture(raw)) if raw else Panel("Raw", note=NO_RAW)
-    return (shown, raw_panel, Panel("Lifted", _picture(row)), _confidence(row))
+    before = [] if _is_raw(row) else [Panel("Raw", _picture(raw)) if raw else Panel("Raw", note=NO_RAW)]
+    return (shown, *before, Panel(_title(row), _picture(row)), _confidence(row))
 
 
 def _class_panels(
@@ -49,11 +49,12 @@ def _class_panels(
     from pipeline.store import decode_label_map
 
     palette, ids = labels.palette(), decode_label_map(row)
-    raw_ids = decode_label_map(raw) if raw else None
-    shown = [
-        Panel("Raw", panels.class_map(raw_ids, palette)) if raw_ids is not None else Panel("Raw", note=NO_RAW),
-        Panel("Lifted", panels.class_map(ids, palette)),
-    ]
+    raw_ids = decode_label_map(raw) if raw and not _is_raw(row) else None
+    shown = [Panel(_title(row), panels.class_map(ids, palette))]
+    if raw_ids is not None:
+        shown.insert(0, Panel("Raw", panels.class_map(raw_ids, palette)))
+    elif not _is_raw(row):
+        shown.insert(0, Panel("Raw", note=NO_RAW))
     truth = _truth(context, row)
     if truth is not None and context.scores is not None:
         wrong = (truth < len(labels.ids)) & (truth != context.scores.space.prediction(ids))
@@ -65,6 +66,15 @@ def _class_panels(
     elif raw_ids is not None and raw_ids.shape == ids.shape:
         shown.append(Panel("Changed by lifting", panels.highlight(image, raw_ids != ids)))
     return shown
+
+
+def _is_raw(row: Row) -> bool:
+    """Whether nothing was lifted, so that the row is the raw prediction itself."""
+    return bool(row["lift_mode"] == "none")
+
+
+def _title(row: Row) -> str:
+    return "Predicted" if _is_raw(row) else "Lifted"
 
 
 def _confidence(row: Row) -> Panel:

@@ -9,7 +9,7 @@ from pipeline.report.page import Page, QuarantineLine, render
 from pipeline.report.scoring import Dataset, open_ground_truth
 from pipeline.report.sections import LIGHT_COLUMNS, Source, build_section, records
 from schemas.config import ReaderConfig
-from schemas.errors import StoreError
+from schemas.errors import ConfigError, StoreError
 
 MOST_FRAMES = 40
 """Frames shown by default, over all operators."""
@@ -38,13 +38,19 @@ def write_report(
         The file's path.
 
     Raises:
-        StoreError: no labels, or a damaged store.
+        StoreError: a store with neither labels nor quarantine, or a damaged one.
+        ConfigError: `out` cannot be written.
         DatasetError: `gt` has none of the store's scenes.
     """
     page = build_page(store_uri, gt, raw_store, reader or ReaderConfig(), most_frames)
     out = out or Path("report.html")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render(page), encoding="utf-8", newline="\n")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(render(page), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the report to {out}: {error.strerror}", remedy="choose another --out"
+        ) from error
     return out
 
 
@@ -53,10 +59,11 @@ def build_page(store_uri: str, gt: str | None, raw_store: str | None, reader: Re
     from pipeline.store import read_labels, read_metadata
 
     labels = read_labels(store_uri, columns=LIGHT_COLUMNS)
-    if labels.empty:
+    quarantine = _quarantine(store_uri)
+    if labels.empty and not quarantine:
         raise StoreError(f"{store_uri} holds no labels", remedy="label something first")
-    dataset: Dataset | None = open_ground_truth(gt, set(labels["scene"]), reader) if gt else None
     groups = {str(operator): records(group) for operator, group in labels.groupby("operator", sort=True)}
+    dataset: Dataset | None = open_ground_truth(gt, set(labels["scene"]), reader) if gt and groups else None
     sections = [
         build_section(
             Source(
@@ -71,7 +78,7 @@ def build_page(store_uri: str, gt: str | None, raw_store: str | None, reader: Re
         )
         for operator, rows in groups.items()
     ]
-    return Page(store_uri, gt, tuple(sections), _quarantine(store_uri))
+    return Page(store_uri, gt, tuple(sections), quarantine)
 
 
 def _raw_store(store_uri: str, raw_store: str | None) -> str | None:
