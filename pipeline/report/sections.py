@@ -213,11 +213,9 @@ def _notes(source: Source, scores: Scores | None) -> tuple[str, ...]:
         return ()
     if scores is None:
         return ("No labelled frame has ground truth in the dataset that was given.",)
-    if not scores.space.absent:
+    if not scores.absent:
         return ()
-    return (
-        f"Ground-truth classes that the label set lacks are not scored: {', '.join(scores.space.absent.values())}.",
-    )
+    return (f"Ground-truth classes that the label set lacks are not scored: {', '.join(scores.absent)}.",)
 
 
 def records(rows: pd.DataFrame) -> list[Row]:
