@@ -35,7 +35,7 @@ class EvidenceSettings:
 
     tolerance: float = 0.04
     spread_factor: float = 2.0
-    colour_scale: float | None = 0.3
+    colour_scale: float | None = 0.12
     samples: int = 2
 
 
