@@ -6,9 +6,13 @@ import hashlib
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 
 from schemas.errors import ContractError, FrameError, Lift3DError, Reason
 from schemas.record import QuarantineRecord
+
+REMEDY = "Mend what failed and run again: labels that are there are kept"
+"""Of errors that nobody raised on purpose."""
 
 
 class Faults:
@@ -62,9 +66,12 @@ def _reason(stage: str, error: Exception) -> Reason:
 def _message(error: Exception, scene: str, frame: str) -> str:
     """One line that names scene and frame, whoever raised the error."""
     if isinstance(error, Lift3DError):
-        error.scene, error.frame = error.scene or scene, error.frame or frame
-        return str(error)
-    return f"scene {scene!r}, frame {frame!r}: {type(error).__name__}: {error}"
+        told = copy(error)  # the same error may be held against several frames
+        told.scene, told.frame = error.scene or scene, error.frame or frame
+    else:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        told = Lift3DError(text.rstrip("."), scene=scene, frame=frame, remedy=REMEDY)
+    return str(told)
 
 
 def _traceback_hash(error: Exception) -> str:

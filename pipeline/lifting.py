@@ -154,6 +154,8 @@ class ChunkLift:
 
     def _similarity(self, lifted: Lifted, decoded: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""
+        if not len(lifted.witnesses.slot):
+            return lifted.weight
         if self._operator.kind == "features":
             from lift3d_model.sampling import sample_bilinear, stack_padded
 
