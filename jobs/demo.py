@@ -36,7 +36,7 @@ def main() -> None:
     out = parser.parse_args().out.resolve()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 
-    from jobs.spoil import spoil_room
+    from pipeline.evaluation.spoil import spoil_room
     from pipeline.report.report import write_report
     from schemas.errors import OperatorError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.spoil import spoil, spoil_room
+from pipeline.evaluation.spoil import spoil, spoil_room
 
 ROOT = Path(__file__).parents[2]
 

@@ -138,7 +138,7 @@ def test_ground_truth_of_another_scene_is_an_error(shop) -> None:
 
 
 def test_ground_truth_orders_by_miou_and_shows_what_is_wrong(shop, sample_room, page) -> None:
-    from jobs.spoil import spoil_room
+    from pipeline.evaluation.spoil import spoil_room
     from pipeline.run import run_labeling
     from schemas.config import parse_config
 
