@@ -50,8 +50,7 @@ def test_noisy_labels_come_out_better_than_raw_and_than_plain_voting(room, seed)
     raw = np.mean([float((ids[v] == room.ids[v]).float().mean()) for v in targets])
     voted = np.mean([_right(_lift_ids(room, ids, v, PLAIN), room, v) for v in targets])
     lifted = np.mean([_right(_lift_ids(room, ids, v), room, v) for v in targets])
-    assert lifted > voted > raw
-    assert lifted > 0.97
+    assert lifted > voted + 0.02 > raw + 0.1
 
 
 def test_shares_are_shares(room):
