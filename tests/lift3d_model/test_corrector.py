@@ -23,10 +23,10 @@ def _witnesses(seed, witnesses=4, rays=12, classes=3):
 
 
 @settings(deadline=None, max_examples=30)
-@given(SEEDS, st.integers(1, 5), st.integers(0, 3))
-def test_votes_equal_the_slow_twin(seed, witnesses, rounds):
+@given(SEEDS, st.integers(1, 5), st.integers(0, 3), st.sampled_from([0.02, 0.4]))
+def test_votes_equal_the_slow_twin(seed, witnesses, rounds, floor):
     ids, region, weight = _witnesses(seed, witnesses)
-    constants = CorrectorSettings(rounds=rounds)
+    constants = CorrectorSettings(rounds=rounds, floor=floor)
     votes, final = correct_votes(ids, region, weight, 3, constants)
     slow = reference.corrected_weights(ids.numpy(), region.numpy(), weight.numpy(), constants)
     np.testing.assert_allclose(final.numpy(), slow, atol=1e-9)
@@ -34,12 +34,12 @@ def test_votes_equal_the_slow_twin(seed, witnesses, rounds):
 
 
 @settings(deadline=None, max_examples=30)
-@given(SEEDS, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3))
-def test_means_equal_the_slow_twin(seed, witnesses, channels, rounds):
+@given(SEEDS, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3), st.sampled_from([0.02, 0.4]))
+def test_means_equal_the_slow_twin(seed, witnesses, channels, rounds, floor):
     rng = np.random.default_rng(seed)
     values = torch.from_numpy(rng.normal(1, 1, (witnesses, channels, 6)))
     weight = torch.from_numpy(rng.random((witnesses, 6)) * (rng.random((witnesses, 6)) > 0.3))
-    constants = CorrectorSettings(rounds=rounds)
+    constants = CorrectorSettings(rounds=rounds, floor=floor)
     mean, _ = correct_features(values, weight, constants)
     for r in range(6):
         slow = reference.corrected_mean(values[..., r].numpy(), weight[:, r].numpy(), constants)

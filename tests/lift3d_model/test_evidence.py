@@ -123,12 +123,12 @@ def test_depth_that_is_wrong_either_way_is_not_confirmed(room, error):
 
 
 def test_outside_the_image_behind_the_camera_or_without_depth_there_is_no_evidence(room):
-    views, depths = room.views, room.depths
+    views, depths, lenient = room.views, room.depths, replace(SETTINGS, tolerance=5.0)
     away = views.world_from_cam.clone()
     away[1] = away[1] @ torch.diag(torch.tensor([-1.0, 1, -1, 1], dtype=torch.float64))
-    behind = _gather(replace(views, world_from_cam=away), depths, SETTINGS, target=3, sources=(1,))[1]
-    blind = _gather(views, replace(depths, mode=depths.mode * (torch.arange(7) != 1)[:, None, None]), SETTINGS, 3, (1,))
-    unknown = _gather(views, replace(depths, mode=depths.mode * (torch.arange(7) != 3)[:, None, None]), SETTINGS, 3)
+    behind = _gather(replace(views, world_from_cam=away), depths, lenient, target=3, sources=(1,))[1]
+    blind = _gather(views, replace(depths, mode=depths.mode * (torch.arange(7) != 1)[:, None, None]), lenient, 3, (1,))
+    unknown = _gather(views, replace(depths, mode=depths.mode * (torch.arange(7) != 3)[:, None, None]), lenient, 3)
     for evidence in (behind, blind[1], unknown[1]):
         assert not evidence.weight.any()
 
