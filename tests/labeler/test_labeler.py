@@ -31,10 +31,10 @@ def _right(records, room):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory, sound_room):
-    """The room's scene with its first three images cropped, so that views of two sizes share some chunks."""
+    """The room's scene with all images but the last cropped, so that views of two sizes share some chunks."""
     folder, frames = tmp_path_factory.mktemp("mixed"), []
     for i, frame in enumerate(sound_room.scene.frames):
-        if i < 3:
+        if i < 5:
             picture = cv2.imread(frame.image.uri)[:37, :50]
             cv2.imwrite(str(folder / f"{i}.png"), picture)
             camera = Camera(frame.camera.K, frame.camera.world_from_cam, 37, 50)
@@ -86,10 +86,15 @@ def test_nor_do_they_where_views_differ_in_size(sound_room, mixed, label, operat
         assert not quarantined
         return records
 
-    expected = run(3, 4)
+    expected = run(6, 4)
     for frame in mixed.frames:
         assert expected[frame.id].confidence.shape == (frame.camera.height, frame.camera.width)
-    _assert_equal(run(1, 1), expected)
+    for name, record in run(1, 1).items():
+        np.testing.assert_allclose(record.value, expected[name].value, atol=1e-6)
+        assert record.sources == expected[name].sources
+        # Where a vector ends depends on the padding, and with it the last bit of an exponential.
+        np.testing.assert_allclose(record.confidence, expected[name].confidence, atol=1e-6)
+        assert record.consistency == pytest.approx(expected[name].consistency, abs=1e-6)
 
 
 def test_without_lifting_the_raw_prediction_comes_out(sound_room, label):
