@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ from schemas.scene import Chunk
 
 if TYPE_CHECKING:
     from pipeline.protocols import Operator
+
+
+DECODERS = 2
+"""Threads a worker that fetch and decode views while the operator works on earlier ones."""
 
 
 class Labeler:
@@ -56,32 +61,35 @@ class Labeler:
         import torch
 
         clock, faults = Clock(), Faults(chunk.scene, self._slug)
-        with torch.inference_mode():
-            with clock("decode"):
-                views = self._load(chunk, faults)
-            with clock("encode"):
-                encoded = self._encode(chunk.scene, views, faults)
-            usable = [view for view in views if view.frame.id in encoded]
+        with torch.inference_mode(), ThreadPoolExecutor(DECODERS) as pool:
+            encoded: dict[str, Encoded] = {}
+            usable = []
+            for batch in batches(self._decoded(chunk, pool, faults, clock), self._config.operator.batch_size):
+                with clock("encode"):
+                    encoded.update(self._encode(chunk.scene, batch, faults))
+                usable += [view for view in batch if view.frame.id in encoded]
             records = self._lift(chunk, usable, encoded, faults, clock)
         return ChunkResult(tuple(records), faults.quarantine(chunk.target_ids), dict(clock.seconds))
 
-    def _load(self, chunk: Chunk, faults: Faults) -> list[LoadedView]:
-        views = []
-        for frame in chunk.frames:
-            with faults.guard("decode", frame.id):
-                views.append(load_view(frame, self._config.lift))
-        return views
+    def _decoded(self, chunk: Chunk, pool: ThreadPoolExecutor, faults: Faults, clock: Clock) -> Iterator[LoadedView]:
+        """Views in order, read and decoded by a few threads ahead of the operator."""
+        loading = [pool.submit(load_view, frame, self._config.lift) for frame in chunk.frames]
+        for frame, view in zip(chunk.frames, loading, strict=True):
+            loaded = None
+            with clock("decode"), faults.guard("decode", frame.id):
+                loaded = view.result()
+            if loaded is not None:
+                yield loaded
 
-    def _encode(self, scene: str, views: list[LoadedView], faults: Faults) -> dict[str, Encoded]:
+    def _encode(self, scene: str, batch: list[LoadedView], faults: Faults) -> dict[str, Encoded]:
         """Encoded views by frame id. A batch that fails is taken apart, so that only the culprits are lost."""
+        ids = [view.frame.id for view in batch]
+        with faults.guard("encode", *ids):
+            return self._encode_batch(scene, batch)
         encoded: dict[str, Encoded] = {}
-        for batch in batches(views, self._config.operator.batch_size):
-            ids = [view.frame.id for view in batch]
-            with faults.guard("encode", *ids):
-                encoded.update(self._encode_batch(scene, batch))
-            for view in batch if len(batch) > 1 and faults.forgive(*ids) else []:
-                with faults.guard("encode", view.frame.id):
-                    encoded.update(self._encode_batch(scene, [view]))
+        for view in batch if len(batch) > 1 and faults.forgive(*ids) else []:
+            with faults.guard("encode", view.frame.id):
+                encoded.update(self._encode_batch(scene, [view]))
         return encoded
 
     def _encode_batch(self, scene: str, views: list[LoadedView]) -> dict[str, Encoded]:

@@ -6,9 +6,9 @@ instead of one a class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.operators.contract import check_decoded, check_encoded
@@ -52,10 +52,11 @@ def encode_batch(
     return [_compressed(view.float(), hard) for view in features]
 
 
-def batches(views: Sequence[LoadedView], size: int) -> list[list[LoadedView]]:
-    """The views in order, cut into runs of one image size that are at most `size` long."""
-    runs = [list(run) for _, run in groupby(views, key=lambda view: view.image.shape)]
-    return [run[start : start + size] for run in runs for start in range(0, len(run), size)]
+def batches(views: Iterable[LoadedView], size: int) -> Iterator[list[LoadedView]]:
+    """The views in order, cut into runs of one image size that are at most `size` long, as they come."""
+    for _, run in groupby(views, key=lambda view: view.image.shape):
+        while batch := list(islice(run, size)):
+            yield batch
 
 
 def decode_view(operator: Operator, features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -69,7 +69,7 @@ def test_batches_keep_order_hold_one_size_and_are_as_full_as_they_can_be(sizes, 
             self.image = np.zeros((size, 4, 3), np.uint8)
 
     views = [View(size) for size in sizes]
-    found = batches(views, most)
+    found = list(batches(views, most))
     assert [view for batch in found for view in batch] == views
     assert all(1 <= len(batch) <= most and len({v.image.shape for v in batch}) == 1 for batch in found)
     for one, following in zip(found, found[1:], strict=False):
