@@ -24,6 +24,7 @@ from schemas.record import ChunkResult, LabelRecord
 from schemas.scene import Chunk
 
 if TYPE_CHECKING:
+    from lift3d_model import Lift3D
     from pipeline.protocols import Operator
 
 
@@ -37,11 +38,12 @@ class Labeler:
     Args:
         config: of the run; `engine.device` auto means CUDA where there is some.
         operator: one that is built already; else it is built from the config.
+        model: one that is built already; else it is the one that the config asks for.
 
     Raises what building the operator raises.
     """
 
-    def __init__(self, config: LabelingConfig, operator: Operator | None = None) -> None:
+    def __init__(self, config: LabelingConfig, operator: Operator | None = None, model: Lift3D | None = None) -> None:
         import torch
 
         from lift3d_model import Lift3D
@@ -54,7 +56,7 @@ class Labeler:
         self._slug = operator_slug(config.operator.spec)
         self._operator = operator or build_operator(config.operator.spec, dict(config.operator.kwargs), name)
         self._fingerprint = self._operator.fingerprint()
-        self._model = Lift3D(lift_settings(config.lift))
+        self._model = model or Lift3D(lift_settings(config.lift))
 
     def label(self, chunk: Chunk) -> ChunkResult:
         """Label a chunk's targets. Every target is in exactly one of the result's two lists."""
