@@ -226,6 +226,34 @@ def report(
 
 
 @app.command()
+def train(
+    source: Annotated[list[str], typer.Argument(help="Datasets or scenes: local paths or URIs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cache, the run's state and its checkpoint.")],
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON config; options given here win over it.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A config value by its path: fit.seed=1.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps a part.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where to compute.")] = None,
+) -> None:
+    """Train the lift on scenes with cameras; no labels are needed. Run it again to resume.
+
+    Example: lift3d train data/rooms data/kitchen --out out/training
+    """
+    from jobs.settings import located, training_values
+    from pipeline.training.config import parse_training
+    from pipeline.training.train import train as train_lift
+
+    options = {
+        "source": [located(uri, "source") for uri in source],
+        "out": str(out),
+        "fit.steps": steps,
+        "device": device,
+    }
+    _print_json(train_lift(parse_training(training_values(config, settings, options))))
+
+
+@app.command()
 def schema(what: Annotated[Literal["config", "metadata"], typer.Argument(help="Which one.")]) -> None:
     """Print the JSON schema of the config file or of the store's file-level metadata.
 

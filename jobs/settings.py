@@ -47,6 +47,17 @@ def labeling_config(
     return parse_config(values)
 
 
+def training_values(file: Path | None, settings: list[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a training run's config, as `labeling_config` puts them together. Raises `ConfigError`."""
+    from schemas.config import override
+
+    values = override(_read(file) if file else {}, settings or [])
+    for path, value in options.items():
+        if value is not None:
+            _put(values, path, value)
+    return values
+
+
 def reader_config(settings: list[str] | None, name: str | None, **options: Any) -> ReaderConfig:
     """The `reader` section alone, for commands that only read a dataset."""
     options = {f"reader.{key}": value for key, value in {**options, "name": name}.items()}

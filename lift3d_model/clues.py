@@ -1,0 +1,139 @@
+"""What a witness can be judged by before its values are looked at: clues for the learned weighting, free of units.
+
+Three regimes with curves of their own: `certain` depth (a sensor's; one sample a ray), `uncertain` depth (swept), and
+`novel` views, whose own colours nobody may look at and whose depth is rendered: there a witness's colour is compared
+with what all witnesses say together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lift3d_model.geometry import homogeneous
+from lift3d_model.sampling import gather_colours, gather_flat
+from lift3d_model.views import Depths, Views
+
+Regime = Literal["certain", "uncertain", "novel"]
+COARSE = 4
+"""Pixels a cell of the coarse colours."""
+
+
+class Curves(Protocol):
+    """Learned curves by name: a trainable `Weighting` or its `Tables`."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def __call__(self, name: str, clue: Tensor) -> Tensor:
+        """log factor of a clue of any shape."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Landings:
+    """Where the P samples of R target rays land in S views; E = S P witnesses.
+
+    Attributes:
+        pixels: [R, 2] the target's; home: [R] flat indices of its pixels there; depth: [P, R] along each ray.
+        tolerance: [R] relative depth difference that the target's own depth calls for.
+        sources: [S] view indices; index: [E, R] flat index of the pixel in the witness's view; z: [E, R] depth there.
+    """
+
+    pixels: Tensor
+    home: Tensor
+    depth: Tensor
+    tolerance: Tensor
+    sources: Tensor
+    index: Tensor
+    z: Tensor
+
+    @property
+    def view(self) -> Tensor:
+        """[E] each witness's view."""
+        return self.sources.repeat_interleave(self.depth.shape[0])
+
+
+def correction(
+    curves: Curves, regime: Regime, views: Views, depths: Depths, target: int, landings: Landings, weight: Tensor
+) -> Tensor:
+    """Learned factor on the witnesses' base weights.
+
+    Args:
+        weight: [E, R] analytic base weights; in the `novel` regime they say what the common colour is.
+
+    Returns:
+        [E, R] > 0; 1 where nothing was learned.
+    """
+    total = torch.zeros_like(landings.z)
+    for name, clue in _clues(curves, regime, views, depths, target, landings, weight):
+        total = total + curves(name, clue)
+    return total.clamp(-8.0, 8.0).exp()
+
+
+def _clues(
+    curves: Curves, regime: Regime, views: Views, depths: Depths, target: int, landings: Landings, weight: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Curve names and clues [E, R], those that have a curve only."""
+    view = landings.view
+    names = {clue: f"{regime}_{clue}" for clue in ("deviation", "spread", "colour", "coarse", "turn", "nearness")}
+    wanted = {clue for clue, name in names.items() if name in curves}
+    if wanted & {"deviation", "spread"}:
+        spread = gather_flat(depths.spread[view], landings.index)
+    if "deviation" in wanted:
+        surface = gather_flat(depths.mode[view], landings.index)
+        slack = (landings.tolerance + spread) * landings.z.clamp_min(1e-9)
+        yield names["deviation"], (surface - landings.z).abs() / slack
+    if "spread" in wanted:
+        yield names["spread"], spread
+    if "colour" in wanted:
+        yield names["colour"], _colour_distance(views.images, regime, target, landings, weight)
+    if "coarse" in wanted:
+        yield names["coarse"], _coarse_distance(views.images, target, landings)
+    if wanted & {"turn", "nearness"}:
+        turn, nearness = _viewing(views, target, landings)
+        if "turn" in wanted:
+            yield names["turn"], turn
+        if "nearness" in wanted:
+            yield names["nearness"], nearness
+
+
+def _colour_distance(images: Tensor, regime: Regime, target: int, landings: Landings, weight: Tensor) -> Tensor:
+    """RGB distance to the target's pixel, or to the witnesses' mean where the target has no image: [E, R]."""
+    theirs = gather_colours(images[landings.view], landings.index)
+    if regime == "novel":
+        own = torch.einsum("er,ecr->cr", weight.detach(), theirs) / weight.detach().sum(0).clamp_min(1e-6)
+    else:
+        own = images[target].flatten(1)[:, landings.home]
+    return (theirs - own).square_().sum(1).sqrt_()
+
+
+def _coarse_distance(images: Tensor, target: int, landings: Landings) -> Tensor:
+    """RGB distance of colours averaged over cells of COARSE pixels: [E, R]."""
+    small = F.avg_pool2d(images, COARSE, ceil_mode=True, count_include_pad=False)
+    width, cells = images.shape[-1], small.shape[-1]
+
+    def coarse(index: Tensor) -> Tensor:
+        return index // width // COARSE * cells + index % width // COARSE
+
+    theirs = gather_colours(small[landings.view], coarse(landings.index))
+    own = small[target].flatten(1)[:, coarse(landings.home)]
+    return (theirs - own).square_().sum(1).sqrt_()
+
+
+def _viewing(views: Views, target: int, landings: Landings) -> tuple[Tensor, Tensor]:
+    """Sine of half the angle between the rays that meet at a sample, and the log ratio of their lengths: [E, R]."""
+    pose = views.world_from_cam[target]
+    rays = homogeneous(landings.pixels.double()) @ torch.linalg.inv(views.K[target]).T
+    length = rays.norm(dim=1)
+    directions = (rays / length[:, None]) @ pose[:3, :3].T
+    baseline = views.world_from_cam[landings.sources, :3, 3] - pose[:3, 3]
+    along = (baseline @ directions.T).float()[:, None]
+    own = (landings.depth * length.float()).clamp_min(1e-9)
+    theirs = (own * (own - 2 * along) + baseline.square().sum(1).float()[:, None, None]).clamp_min(1e-18).sqrt_()
+    turn = ((1 - (own - along) / theirs) * 0.5).clamp_min_(0).sqrt_()
+    return turn.flatten(0, 1), (theirs / own).log_().flatten(0, 1)

@@ -1,0 +1,29 @@
+"""The tasks by name, and a checkpoint from what they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lift3d_model.checkpoint import Checkpoint, read_tensors
+from lift3d_model.training.loop import BEST
+from lift3d_model.training.scenes import CachedScene
+from lift3d_model.training.task import Task
+from lift3d_model.training.weighting_task import WeightingTask
+
+Build = Callable[[Sequence[CachedScene], Sequence[CachedScene], torch.device], Task]
+
+TASKS: Mapping[str, Build] = {"weighting": WeightingTask}
+"""Each builds a task from the training and the held-out part of the data, and a device."""
+
+
+def collect(tasks: Sequence[Task], out: Path) -> Checkpoint:
+    """One checkpoint of the best weights of every task in OUT."""
+    tensors: dict[str, Tensor] = {}
+    for task in tasks:
+        weights, _ = read_tensors((out / task.name / BEST).read_bytes())
+        tensors |= {f"{task.name}.{name}": value for name, value in weights.items()}
+    return Checkpoint(tensors, {task.name: task.config() for task in tasks})

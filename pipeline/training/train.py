@@ -1,0 +1,110 @@
+"""`lift3d train`: prepare the cache, fit every part, write one checkpoint with its card, log and picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.training.config import TrainingConfig, fit_config
+from pipeline.training.plot import draw_log
+from pipeline.training.prepare import prepare
+from schemas.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from lift3d_model.training.state import Progress
+    from lift3d_model.training.task import Task
+
+NAME = "lift3d"
+
+
+def train(config: TrainingConfig) -> dict[str, Any]:
+    """Train; return the card, which is also written to OUT/lift3d.json beside lift3d.safetensors, .csv and .png.
+
+    Raises `KeyboardInterrupt` after saving where the run is interrupted: the same command goes on from there.
+    """
+    import torch
+
+    from lift3d_model.checkpoint import digest
+    from lift3d_model.training.scenes import open_cache
+    from lift3d_model.training.state import write_whole
+    from lift3d_model.training.tasks import TASKS, collect
+
+    unknown = sorted({*config.parts, *config.part} - set(TASKS))
+    if unknown:
+        raise UnknownNameError(f"there is no part {unknown[0]!r} to train", remedy=f"known: {', '.join(TASKS)}")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    out = Path(config.out)
+    prepare(config, out / "cache", device)
+    scenes, held_out = open_cache(out / "cache")
+    tasks = [TASKS[name](scenes, held_out, torch.device(device)) for name in config.parts or TASKS]
+    reached = [_fit(task, config, out) for task in tasks]
+    content = collect(tasks, out).to_bytes()
+    write_whole(out / f"{NAME}.safetensors", content)
+    card = _card(config, out, tasks, reached) | {"sha256": digest(content)}
+    write_whole(out / f"{NAME}.json", (json.dumps(card, indent=1) + "\n").encode())
+    _join_logs(out, [task.name for task in tasks])
+    return card
+
+
+def _fit(task: Task, config: TrainingConfig, out: Path) -> Progress:
+    from lift3d_model.training.loop import FitSettings, fit
+
+    return fit(task, out, FitSettings(**fit_config(config, task.name).model_dump()))
+
+
+def _card(config: TrainingConfig, out: Path, tasks: Sequence[Task], reached: Sequence[Progress]) -> dict[str, Any]:
+    """What was trained, on what, how, and what it reached on held-out views before and after."""
+    from lift3d_model.training.log import read_log
+
+    split = json.loads((out / "cache" / "split.json").read_text(encoding="utf-8"))
+    parts = {}
+    for task, progress in zip(tasks, reached, strict=True):
+        rows = [row for row in read_log(out / task.name / "log.csv") if row[1] == "dev"]
+        at = {step: {figure: value for s, _, figure, value in rows if s == step} for step in (0, progress.best_step)}
+        parts[task.name] = {
+            "tensors": {name: list(tensor.shape) for name, tensor in task.module.state_dict().items()},
+            "fit": fit_config(config, task.name).model_dump(),
+            "best_step": progress.best_step,
+            "held_out": {"untrained": at[0], "trained": at[progress.best_step]},
+        }
+    return {
+        "name": NAME,
+        "parts": parts,
+        "features": {name: feature.model_dump() for name, feature in config.data.features.items()},
+        "views_trained_on": split,
+        "data_sha256": data_digests(out / "cache", split),
+        "torch": version("torch"),
+    }
+
+
+def data_digests(cache: Path, split: Mapping[str, int]) -> dict[str, str]:
+    """Digest of each scene's images, cameras and sensor depth as they were used."""
+    digests = {}
+    for scene in sorted(split):
+        whole = sha256()
+        for name in ("images", "K", "poses", "depth"):
+            path = cache / scene / f"{name}.npy"
+            whole.update(path.read_bytes() if path.exists() else b"")
+        digests[scene] = whole.hexdigest()
+    return digests
+
+
+def _join_logs(out: Path, names: Sequence[str]) -> None:
+    """All parts' logs as one CSV, and as one picture."""
+    from lift3d_model.training.log import read_log
+
+    log = out / f"{NAME}.csv"
+    with log.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("step", "part", "figure", "value"))
+        for name in names:
+            rows.writerows(
+                (step, part, f"{name}.{figure}", f"{value:.6g}")
+                for step, part, figure, value in read_log(out / name / "log.csv")
+            )
+    draw_log(log, out / f"{NAME}.png")
