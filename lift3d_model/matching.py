@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d_model.geometry import homogeneous, pixel_centres
-from lift3d_model.sampling import box_mean
 
 UNSEEN_COST = 1.0
 """Cost of a plane that no source sees: that of a poor match."""
+PLANES_AT_ONCE = 16
+"""Planes whose maps are worked on together: as many as stay in a core's cache at working resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,58 +49,111 @@ def matching_cost(
         inverse_depths: [D] planes.
 
     Returns:
-        [D, h, w], about 0 (perfect) to 1.6 (opposite).
+        [D, h, w], about 0 (perfect) to 1.6 (opposite); planes are innermost in memory.
     """
-    costs = [_source_cost(target, sources[s], A[s], b[s], inverse_depths, settings) for s in range(sources.shape[0])]
-    return _mean_of_best(torch.stack(costs), settings.best_share)
+    sweep = _Sweep.of(target, A, b, settings)
+    chunks = torch.split(inverse_depths, PLANES_AT_ONCE)
+    return torch.cat([_chunk_cost(sweep, sources, planes) for planes in chunks], dim=-1).permute(2, 0, 1)
 
 
-def _source_cost(
-    target: Tensor, source: Tensor, A: Tensor, b: Tensor, inverse_depths: Tensor, settings: MatchingSettings
-) -> Tensor:
-    """[D, h, w] cost of one source, infinite where the plane projects outside its image."""
-    warped, seen = _warp_planes(source, target.shape[-2:], A, b, inverse_depths)
-    correlation = _correlation(target.mean(0), warped.mean(1), settings)
-    difference = (warped - target).abs().mean(1).clamp_max(settings.colour_cut) / settings.colour_cut
-    share = settings.correlation_share
-    cost = share * (1.0 - correlation) + (1.0 - share) * difference
-    return cost.masked_fill_(~seen, math.inf)
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """What all planes of a target share: maps are [h, w, 1], so that they broadcast over planes.
+
+    Attributes:
+        colours: the target's three channels; grey, mean, variance: of the target's windows.
+        rays: [S, 3, h, w, 1] A u of every pixel u; b: [S, 3].
+        border: 1 over the share of a window that is inside the image.
+    """
+
+    colours: tuple[Tensor, ...]
+    grey: Tensor
+    mean: Tensor
+    variance: Tensor
+    rays: Tensor
+    b: Tensor
+    border: Tensor
+    settings: MatchingSettings
+
+    @classmethod
+    def of(cls, target: Tensor, A: Tensor, b: Tensor, settings: MatchingSettings) -> _Sweep:
+        h, w = target.shape[-2:]
+        rays = (A @ homogeneous(pixel_centres(h, w, device=target.device)).T).float().view(-1, 3, h, w, 1)
+        colours = target[..., None].unbind(0)
+        grey = target.mean(0)[..., None]
+        border = 1.0 / _box(torch.ones_like(grey), settings.window)
+        mean = _box(grey, settings.window) * border
+        variance = (_box(grey * grey, settings.window) * border - mean * mean).clamp_min(0) + settings.contrast_floor
+        return cls(colours, grey, mean, variance, rays, b.float(), border, settings)
 
 
-def _warp_planes(
-    source: Tensor, size: torch.Size, A: Tensor, b: Tensor, inverse_depths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Source image [3, h', w'] seen through each plane: [D, 3, h, w], and whether it is inside: [D, h, w]."""
-    h, w = size
-    planes = len(inverse_depths)
-    rays = (A @ homogeneous(pixel_centres(h, w, device=source.device)).T).float()
-    points = rays + b.float()[:, None] * inverse_depths[:, None, None]
-    z = points[:, 2]
-    pixels = points[:, :2] / z.clamp_min(1e-6)[:, None]
-    extent = pixels.new_tensor([source.shape[-1], source.shape[-2]])[:, None]
-    seen = (z > 1e-6) & ((pixels >= 0) & (pixels <= extent)).all(1)
-    grid = (2.0 * pixels / extent - 1.0).permute(0, 2, 1).reshape(1, planes * h, w, 2)
+def _chunk_cost(sweep: _Sweep, sources: Tensor, planes: Tensor) -> Tensor:
+    """[h, w, D] cost of a few planes: the mean of the best share of the sources that see a pixel."""
+    best: list[Tensor] = []
+    keep = math.ceil(len(sources) * sweep.settings.best_share)
+    count = torch.zeros((), device=planes.device)
+    for s in range(len(sources)):
+        cost, seen = _source_cost(sweep, sources[s], s, planes)
+        count = count + seen
+        _insert(best, cost, keep)
+    kept = (count * sweep.settings.best_share).ceil()
+    total = torch.zeros_like(best[0])
+    for rank, cost in enumerate(best):
+        total += torch.where(kept > rank, cost, torch.zeros_like(cost))
+    return torch.where(count > 0, total / kept.clamp_min(1), torch.full_like(total, UNSEEN_COST))
+
+
+def _insert(best: list[Tensor], cost: Tensor, keep: int) -> None:
+    """Keep the `keep` lowest costs of every cell, in ascending order."""
+    for rank, held in enumerate(best):
+        best[rank], cost = torch.minimum(held, cost), torch.maximum(held, cost)
+    if len(best) < keep:
+        best.append(cost)
+
+
+def _source_cost(sweep: _Sweep, source: Tensor, s: int, planes: Tensor) -> tuple[Tensor, Tensor]:
+    """[h, w, D] cost of one source, infinite where the plane projects outside its image, and where it does not."""
+    warped, seen = _warp_planes(source, sweep.rays[s], sweep.b[s], planes)
+    settings = sweep.settings
+    difference = torch.zeros_like(warped[0])
+    for theirs, ours in zip(warped, sweep.colours, strict=True):
+        difference += (theirs - ours).abs_()
+    difference.div_(len(warped)).clamp_max_(settings.colour_cut)
+    correlation = _correlation(sweep, warped.mean(0))
+    cost = difference.mul_((1.0 - settings.correlation_share) / settings.colour_cut)
+    cost.add_(settings.correlation_share).sub_(correlation, alpha=settings.correlation_share)
+    return cost.masked_fill_(~seen, math.inf), seen
+
+
+def _warp_planes(source: Tensor, rays: Tensor, b: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Source image [3, h', w'] seen through each plane: [3, h, w, D], and whether it is inside: [h, w, D]."""
+    h, w = rays.shape[1:3]
+    height, width = source.shape[-2:]
+    z = rays[2] + b[2] * planes
+    ahead = z > 1e-6
+    unit = 2.0 / z.clamp_min(1e-6)
+    x = (rays[0] + b[0] * planes).mul_(unit).div_(width)
+    y = (rays[1] + b[1] * planes).mul_(unit).div_(height)
+    seen = ahead & (x >= 0) & (x <= 2) & (y >= 0) & (y <= 2)
+    grid = torch.stack([x, y], dim=-1).sub_(1).view(1, h * w, len(planes), 2)
     warped = F.grid_sample(source[None], grid, padding_mode="border", align_corners=False)
-    return warped[0].view(3, planes, h, w).transpose(0, 1), seen.view(planes, h, w)
+    return warped[0].view(-1, h, w, len(planes)), seen
 
 
-def _correlation(target: Tensor, warped: Tensor, settings: MatchingSettings) -> Tensor:
-    """Zero-normalised cross-correlation in windows: grey target [h, w], warped [D, h, w] -> [D, h, w] in [-1, 1]."""
-    r, floor = settings.window, settings.contrast_floor
-    t, s = target[None, None], warped[:, None]
-    mean_t, mean_s = box_mean(t, r), box_mean(s, r)
-    var_t = (box_mean(t * t, r) - mean_t * mean_t).clamp_min(0)
-    var_s = (box_mean(s * s, r) - mean_s * mean_s).clamp_min(0)
-    covariance = box_mean(s * t, r) - mean_s * mean_t
-    return (covariance / ((var_t + floor) * (var_s + floor)).sqrt()).clamp(-1, 1)[:, 0]
+def _correlation(sweep: _Sweep, warped: Tensor) -> Tensor:
+    """Zero-normalised cross-correlation in windows: grey [h, w, D] -> [h, w, D] in [-1, 1]."""
+    r, border = sweep.settings.window, sweep.border
+    mean = _box(warped, r).mul_(border)
+    covariance = _box(warped * sweep.grey, r).mul_(border).sub_(mean * sweep.mean)
+    variance = (
+        _box(warped * warped, r).mul_(border).sub_(mean.square_()).clamp_min_(0).add_(sweep.settings.contrast_floor)
+    )
+    return covariance.mul_(variance.mul_(sweep.variance).rsqrt_()).clamp_(-1, 1)
 
 
-def _mean_of_best(costs: Tensor, share: float) -> Tensor:
-    """Mean of the best `share` of the finite costs: [S, D, h, w] -> [D, h, w]."""
-    ordered = costs.sort(dim=0).values
-    seen = ordered.isfinite()
-    keep = (seen.sum(0) * share).ceil().clamp_min(1)
-    rank = torch.arange(1, len(costs) + 1, device=costs.device).view(-1, 1, 1, 1)
-    chosen = seen & (rank <= keep)
-    total = torch.where(chosen, ordered, torch.zeros_like(ordered)).sum(0) / keep
-    return torch.where(seen[0], total, torch.full_like(total, UNSEEN_COST))
+def _box(maps: Tensor, radius: int) -> Tensor:
+    """Mean of zero-padded (2 radius + 1)^2 windows of [h, w, D]: a depthwise convolution, planes innermost."""
+    side = 2 * radius + 1
+    planes = maps.shape[-1]
+    kernel = maps.new_full((planes, 1, side, side), 1.0 / side**2)
+    return F.conv2d(maps.permute(2, 0, 1)[None], kernel, padding=radius, groups=planes)[0].permute(1, 2, 0)
