@@ -36,6 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 label_app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+benchmark_app = typer.Typer(help="Measure lifting on your scenes.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(benchmark_app, name="benchmark")
 
 
 @label_app.command()
@@ -263,6 +265,38 @@ def schema(what: Annotated[Literal["config", "metadata"], typer.Argument(help="W
     from schemas.store import metadata_json_schema
 
     print(json.dumps(LabelingConfig.model_json_schema() if what == "config" else metadata_json_schema(), indent=2))
+
+
+@benchmark_app.command("lift")
+def benchmark_lift(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Datasets or scenes to measure on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the measurements; what is there is not measured again.")],
+    parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="Parts: docs/benchmarks.md names them.")] = None,
+    scenes: Scenes = None,
+    source_counts: Annotated[str | None, typer.Option("--sources", help="Source counts: 4,8,16.")] = None,
+    noise: Annotated[str | None, typer.Option(help="Noise levels besides clean labels: 0.5,1,2.")] = None,
+    modes: Annotated[str | None, typer.Option(help="Geometries: depth,rgb.")] = None,
+    limit_views: Annotated[int | None, typer.Option(min=2, help="Measured views a scene, at most: 24.")] = None,
+    few_views: Annotated[int | None, typer.Option(min=2, help="The same where cells are dear (b, c, f): 8.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with deeplab_voc/ and style_ncnn/.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is on file.")] = False,
+    reader: Reader = None,
+    settings: Settings = None,
+) -> None:
+    """Measure lifted labels, views, depth and confidence beside baselines on the same input. Run again to go on.
+
+    Example: lift3d benchmark lift data/rooms data/kitchen --out out/benchmark
+    """
+    from jobs.settings import located, reader_config
+    from pipeline.benchmark.lift import benchmark_lift as measure
+    from pipeline.benchmark.options import parse_options
+
+    asked: dict[str, Any] = {"parts": parts, "sources": source_counts, "noise": noise, "modes": modes}
+    asked |= {"limit_views": limit_views, "few_views": few_views, "weights": weights and str(weights.expanduser())}
+    where = [located(source, "source") for source in sources]
+    read = reader_config(settings, reader, scenes=scenes)
+    print(measure(where, out, parse_options(asked), reader=read, document=write, fresh=fresh).markdown())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
