@@ -75,6 +75,23 @@ def correction(
     return total.clamp(-8.0, 8.0).exp()
 
 
+def dissent(cosine: Tensor, weight: Tensor) -> Tensor:
+    """How far a witness's features are from the others', in logs of what is usual in this map: operators compare.
+
+    Args:
+        cosine: [E, R] of each witness with the mean of the others; weight: [E, R] base weights.
+    """
+    distance = (1 - cosine).detach().clamp_min(1e-4)
+    seen = distance[weight.detach() > 1e-3]
+    usual = seen.median() if seen.numel() else distance.new_tensor(1.0)
+    return torch.log(distance / usual)
+
+
+def own_factor(curves: Curves | None, support: Tensor) -> Tensor | float:
+    """Learned factor [R] on the weight of the target's own features, by the support [R] of its sources."""
+    return curves("own", torch.log1p(support)).exp() if curves is not None and "own" in curves else 1.0
+
+
 def _clues(
     curves: Curves, regime: Regime, views: Views, depths: Depths, target: int, landings: Landings, weight: Tensor
 ) -> Iterator[tuple[str, Tensor]]:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lift3d_model.clues import Curves, dissent
+
 
 @dataclass(frozen=True, slots=True)
 class CorrectorSettings:
@@ -65,11 +67,14 @@ def correct_votes(
     return vote(ids, current, classes), current
 
 
-def correct_features(values: Tensor, weight: Tensor, settings: CorrectorSettings) -> tuple[Tensor, Tensor]:
+def correct_features(
+    values: Tensor, weight: Tensor, settings: CorrectorSettings, curves: Curves | None = None
+) -> tuple[Tensor, Tensor]:
     """Robust weighted mean of E witnesses' features.
 
     Args:
         values: [E, C, R]; weight: [E, R].
+        curves: the learned weighting; None leaves the analytic weights.
 
     Returns:
         mean [C, R] and the final weights [E, R].
@@ -83,6 +88,8 @@ def correct_features(values: Tensor, weight: Tensor, settings: CorrectorSettings
         alone = rest.norm(dim=1) < 1e-6
         agreement = torch.where(alone, torch.full_like(cosine, settings.prior_agreement), cosine.clamp_min(0))
         current = weight * (agreement**settings.sharpness).clamp_min(settings.floor)
+        if curves is not None and "dissent" in curves:
+            current = current * curves("dissent", dissent(cosine, weight)).exp()
     return weighted_mean(values, current), current
 
 

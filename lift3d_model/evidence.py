@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lift3d_model.clues import Curves, Landings, Regime, correction
 from lift3d_model.geometry import in_image, view_to_view, warp_pixels
 from lift3d_model.sampling import gather_colours, gather_flat, nearest_index
 from lift3d_model.views import Depths, Views
@@ -57,12 +58,19 @@ class Evidence:
 
 
 def gather_evidence(
-    views: Views, depths: Depths, target: int, sources: Tensor, pixels: Tensor, settings: EvidenceSettings
+    views: Views,
+    depths: Depths,
+    target: int,
+    sources: Tensor,
+    pixels: Tensor,
+    settings: EvidenceSettings,
+    curves: Curves | None = None,
 ) -> Evidence:
     """Witnesses of the rays through target pixels [R, 2].
 
     Args:
         sources: [S] view indices (S may be 0).
+        curves: the learned weighting; None leaves the analytic weights.
     """
     height, width = depths.mode.shape[-2:]
     home = home_index(views, target, pixels)
@@ -79,6 +87,10 @@ def gather_evidence(
     weight = _visibility(depths, view, index, z, tolerance) * inside * share.repeat(len(sources), 1)
     if settings.colour_scale is not None and samples > 1:
         weight = weight * _similarity(views.images, target, home, view, index, settings.colour_scale)
+    if curves is not None and len(sources):
+        regime: Regime = "certain" if samples == 1 else ("uncertain" if settings.colour_scale is not None else "novel")
+        landings = Landings(pixels, home, depth, tolerance, sources, index, z)
+        weight = weight * correction(curves, regime, views, depths, target, landings, weight)
     return Evidence(slot=slot, pixels=landed, index=index, weight=weight)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from lift3d_model.checkpoint import Checkpoint
+from lift3d_model.clues import own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
 from lift3d_model.density import SweepSettings, confirm, sweep_depth
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
@@ -23,6 +25,7 @@ from lift3d_model.regions import connected_regions
 from lift3d_model.rendering import render_depth
 from lift3d_model.sampling import gather_flat, sample_bilinear
 from lift3d_model.views import Depths, Views
+from lift3d_model.weighting import load_weighting
 
 SENSOR_SPREAD = 0.01
 """Relative spread taken for sensor depth."""
@@ -98,10 +101,15 @@ class Lifted:
 
 
 class Lift3D:
-    """The analytic Lift3D model. Stateless apart from its settings; safe to share between threads."""
+    """The Lift3D model. Stateless apart from its settings and weights; safe to share between threads.
 
-    def __init__(self, settings: LiftSettings | None = None) -> None:
+    Args:
+        checkpoint: trained weights; None gives the analytic model.
+    """
+
+    def __init__(self, settings: LiftSettings | None = None, checkpoint: Checkpoint | None = None) -> None:
         self.settings = settings or LiftSettings()
+        self._curves = load_weighting(checkpoint.group("weighting")) if checkpoint else None
 
     def depths(
         self,
@@ -182,7 +190,10 @@ class Lift3D:
         h, w = features.shape[-2:]
         witnesses = self._witnesses(views, depths, target, sources, (h, w), stride)
         values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
-        mean, final = correct_features(values, witnesses.weight, self.settings.corrector)
+        own = (witnesses.slot == len(sources))[:, None]
+        factor = own_factor(self._curves, (witnesses.weight * ~own).sum(0))
+        weight = torch.where(own, witnesses.weight * factor, witnesses.weight)
+        mean, final = correct_features(values, weight, self.settings.corrector, self._curves)
         return Lifted(mean.view(-1, h, w), witnesses, final, len(sources))
 
     def _witnesses(
@@ -194,7 +205,7 @@ class Lift3D:
         """
         pixels = pixel_centres(*grid, stride, views.device)
         seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
-        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence)
+        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence, self._curves)
         home = home_index(views, target, pixels)
         trust = depths.trust[target].flatten()[home]
         covers = (pixels - 0.5 * stride < views.sizes[target].flip(0)).all(1)

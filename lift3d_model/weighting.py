@@ -22,21 +22,22 @@ class Shape:
     Attributes:
         knots: increasing positions; beyond the outermost the curve is flat.
         falling: whether more of the clue can only make a witness less believable.
-        anchor: index of the knot at which the curve is 0, i.e. the analytic weight is kept.
+        anchor: index of a usual clue, at which the curve is 0: witnesses are weighed against each other, and their sum
+            keeps its meaning. None leaves the level free.
     """
 
     knots: tuple[float, ...]
     falling: bool = True
-    anchor: int = 0
+    anchor: int | None = 0
 
 
-DEVIATION = Shape((0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5))
-COLOUR = Shape((0.0, 0.03, 0.06, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.8))
-TURN = Shape((0.0, 0.04, 0.08, 0.13, 0.19, 0.26, 0.35, 0.5, 0.7))
+DEVIATION = Shape((0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5), anchor=2)
+COLOUR = Shape((0.0, 0.015, 0.03, 0.05, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.8), anchor=3)
+TURN = Shape((0.0, 0.02, 0.04, 0.07, 0.11, 0.16, 0.22, 0.3, 0.45, 0.7), anchor=3)
 NEARNESS = Shape((-1.0, -0.6, -0.35, -0.15, 0.0, 0.15, 0.35, 0.6, 1.0), falling=False, anchor=4)
-SPREAD = Shape((0.0, 0.01, 0.02, 0.035, 0.05, 0.08, 0.12))
+SPREAD = Shape((0.0, 0.01, 0.02, 0.035, 0.05, 0.08, 0.12), anchor=2)
 DISSENT = Shape((-2.0, -1.2, -0.7, -0.35, 0.0, 0.35, 0.7, 1.2, 2.0), anchor=4)
-SUPPORT = Shape((0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4), anchor=3)
+SUPPORT = Shape((0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4), anchor=None)
 
 SHAPES: Mapping[str, Shape] = {
     "certain_deviation": DEVIATION,
@@ -80,8 +81,15 @@ class Weighting(nn.Module):
         values: Tensor = self.values[name]
         shape = SHAPES[name]
         if shape.falling:
-            values = values.cummin(0).values
-        return values - values[shape.anchor]
+            values = values + (_falling(values.detach()) - values.detach())  # gradients as if there were no order
+        return values if shape.anchor is None else values - values[shape.anchor]
+
+    def impose_order(self) -> None:
+        """Replace the parameters of falling curves by the nearest falling ones, as training does after a step."""
+        with torch.no_grad():
+            for name, values in self.values.items():
+                if SHAPES[name].falling:
+                    values.copy_(_falling(values))
 
     def forward(self, name: str, clue: Tensor) -> Tensor:
         """f_k of a clue of any shape; differentiable in the curve, not in the clue."""
@@ -122,6 +130,18 @@ class Tables:
         scale = CELLS / (knots[-1] - knots[0])
         cell = ((clue - knots[0]) * scale).clamp_(0, CELLS - 1).int()
         return table.to(clue.device)[cell]
+
+
+def _falling(values: Tensor) -> Tensor:
+    """The nearest falling sequence (isotonic regression): runs that rise are replaced by their means."""
+    runs: list[tuple[float, int]] = []
+    for value in values.tolist():
+        mean, count = value, 1
+        while runs and runs[-1][0] < mean:
+            before, length = runs.pop()
+            mean, count = (mean * count + before * length) / (count + length), count + length
+        runs.append((mean, count))
+    return values.new_tensor([mean for mean, count in runs for _ in range(count)])
 
 
 def load_weighting(tensors: Mapping[str, Tensor]) -> Tables | None:

@@ -39,6 +39,7 @@ def examine(store: str | None = None) -> list[Check]:
         _ray(),
         _memory(),
         _disk(store),
+        _lift_weights(),
         *_operators(),
         *([_store(store)] if store else []),
     ]
@@ -127,6 +128,19 @@ def _operators() -> Iterator[Check]:
             yield Check(f"operator {name}", "ok", operator.fingerprint())
         except Lift3DError as error:
             yield Check(f"operator {name}", "warn", error.message, error.remedy or info.needs)
+
+
+def _lift_weights() -> Check:
+    from pipeline.lift_weights import weights_sha256
+    from schemas.config import LiftConfig
+
+    try:
+        found = weights_sha256(LiftConfig())
+    except Lift3DError as error:
+        return Check("lift weights", "fail", error.message, "reinstall lift3d-labeling")
+    if found is None:
+        return Check("lift weights", "warn", "this package carries none: the lift is analytic", "run `lift3d train`")
+    return Check("lift weights", "ok", f"shipped checkpoint, sha256 {found[:12]}")
 
 
 def _store(uri: str) -> Check:

@@ -10,10 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pipeline.faults import Faults
+from pipeline.lift_weights import load_weights
 from pipeline.lifting import ChunkLift, lift_settings
 from pipeline.loading import LoadedView, as_images, load_view
 from pipeline.predicting import Encoded, batches, encode_batch
@@ -40,7 +42,7 @@ class Labeler:
         operator: one that is built already; else it is built from the config.
         model: one that is built already; else it is the one that the config asks for.
 
-    Raises what building the operator raises.
+    Raises what building the operator raises, and `MissingWeightsError` for a checkpoint that cannot be read.
     """
 
     def __init__(self, config: LabelingConfig, operator: Operator | None = None, model: Lift3D | None = None) -> None:
@@ -56,7 +58,8 @@ class Labeler:
         self._slug = operator_slug(config.operator.spec)
         self._operator = operator or build_operator(config.operator.spec, dict(config.operator.kwargs), name)
         self._fingerprint = self._operator.fingerprint()
-        self._model = model or Lift3D(lift_settings(config.lift))
+        checkpoint, self._weights_sha256 = load_weights(config.lift)
+        self._model = model or Lift3D(lift_settings(config.lift), checkpoint)
 
     def label(self, chunk: Chunk) -> ChunkResult:
         """Label a chunk's targets. Every target is in exactly one of the result's two lists."""
@@ -111,7 +114,8 @@ class Labeler:
                 continue
             with clock("lift"), faults.guard("lift", frame.id):
                 outcome = lift.outcome(frame.id)
-                records.append(make_record(frame, outcome, self._operator, self._fingerprint, marks[frame.id]))
+                record = make_record(frame, outcome, self._operator, self._fingerprint, marks[frame.id])
+                records.append(replace(record, model_sha256=self._weights_sha256))
         return records
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.fingerprint import model_fingerprint
+from pipeline.lift_weights import weights_sha256
 from pipeline.plan import ScenePlan, plan_scene
-from schemas.config import LabelingConfig, LiftConfig
-from schemas.errors import DatasetError, FrameError, MissingWeightsError, Reason
+from schemas.config import LabelingConfig
+from schemas.errors import DatasetError, FrameError, Reason
 from schemas.record import QuarantineRecord
 from schemas.scene import Chunk, SceneRef
 
@@ -90,22 +90,6 @@ def survey(config: LabelingConfig, store: Store) -> Survey:
     unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
     _check_frames(config.source, plans, unreadable)
     return Survey(operator, slug, weights, tuple(plans), unreadable)
-
-
-def weights_sha256(lift: LiftConfig) -> str | None:
-    """Hex digest of the lift's checkpoint, where one is used. Raises `MissingWeightsError`."""
-    from pipeline.assets import filesystem
-
-    if lift.weights is None or lift.method == "none":
-        return None
-    fs, path = filesystem(lift.weights)
-    try:
-        return hashlib.sha256(fs.cat_file(path)).hexdigest()
-    except OSError as error:
-        raise MissingWeightsError(
-            f"lift.weights {lift.weights!r} cannot be read: {error}",
-            remedy="give the address of a checkpoint, or leave it out for the analytic lift",
-        ) from error
 
 
 def _plan_or_row(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from schemas.errors import ConfigError
 
@@ -60,8 +60,8 @@ class LiftConfig(_Section):
     """Source views a target."""
     self_weight: float = Field(1.0, ge=0.0)
     """Weight of the target's own prediction relative to one fully visible source (label mode)."""
-    weights: str | None = None
-    """Checkpoint of the trained lift; none gives the analytic one."""
+    weights: str = "default"
+    """Trained weights: default (the shipped checkpoint), none (the analytic lift), or the address of a checkpoint."""
     near: float | None = Field(None, gt=0)
     """Nearest depth searched from RGB, in scene units; estimated from the cameras and images where absent."""
     far: float | None = Field(None, gt=0)
@@ -70,6 +70,11 @@ class LiftConfig(_Section):
     """Depth planes of the RGB sweep."""
     samples: int = Field(2, ge=1, le=16)
     """Samples a ray where depth is uncertain (RGB geometry)."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        return "default" if value is None else value
 
     @model_validator(mode="after")
     def _check(self) -> LiftConfig:

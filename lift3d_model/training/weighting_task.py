@@ -22,10 +22,10 @@ from lift3d_model.weighting import Weighting
 
 RAYS = 2048
 """Rays of a step's colours; features take all of a map's cells up to as many."""
-SMOOTHNESS = 2e-3
+SMOOTHNESS = 5e-4
 """Price of a curve's bends (squared second differences)."""
-SPOILED = 0.45
-"""Largest share of a view that is spoiled."""
+SPOILED = (0.1, 0.5)
+"""Share of a view that is spoiled, at least and at most."""
 VALIDATED = 3
 """Held-out targets a scene, in each kind and with each depth."""
 
@@ -45,6 +45,7 @@ class WeightingTask:
 
     def loss(self, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         """Of one example: its colours where it is a novel view, and one operator's features."""
+        self.module.impose_order()
         example = draw_example(self._train, rng, self._device)
         losses = self._losses(example, rng)
         total = torch.stack(list(losses.values())).sum() + SMOOTHNESS * self._bends()
@@ -99,8 +100,7 @@ class WeightingTask:
         stride = example.scene.strides[name]
         clean = example.scene.tensor(f"features_{name}", example.chosen, self._device)
         truth = clean[-1]
-        spoiled = SPOILED * float(torch.rand(1, generator=rng)) if example.kind == "label" else 0.0
-        values = spoil_features(clean, spoiled, rng) if spoiled else clean
+        values = self._spoiled(clean, rng) if example.kind == "label" else clean
         h, w = (int(side) // stride for side in example.views.sizes[example.target])
         cells = torch.randperm(h * w, generator=rng)[:RAYS].to(self._device)
         pixels = pixel_centres(h, w, stride, self._device)[cells]
@@ -114,6 +114,10 @@ class WeightingTask:
             1 - F.cosine_similarity(found, wanted, dim=0) + F.smooth_l1_loss(found, wanted, reduction="none").mean(0)
         )
         return (error * seen).sum() / seen.sum().clamp_min(1)
+
+    def _spoiled(self, features: Tensor, rng: Generator) -> Tensor:
+        least, most = SPOILED
+        return spoil_features(features, least + (most - least) * float(torch.rand(1, generator=rng)), rng)
 
     def _bends(self) -> Tensor:
         curves = [self.module.curve(name) for name in self.module.values]
