@@ -38,8 +38,8 @@ format: setup ## apply ruff's fixes and format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: setup ## frames a second of raw and lifted labelling on the sample room, as ratios of one run
-	$(RUN) jobs/bench.py
+bench: setup ## time lifting on the sample room: against a GNT-style renderer, by stage, and beside raw labelling
+	$(RUN) -m jobs.cli benchmark speed
 
 lock: $(UV) ## resolve pyproject.toml into requirements.lock (keeps pins; make lock UPGRADE=--upgrade renews them)
 	$(UV) pip compile pyproject.toml --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \

@@ -299,6 +299,28 @@ def benchmark_lift(
     print(measure(where, out, parse_options(asked), reader=read, document=write, fresh=fresh).markdown())
 
 
+@benchmark_app.command("speed")
+def benchmark_speed(
+    scene: Annotated[str | None, typer.Option(help="Dataset with object ids; the sample room where absent.")] = None,
+    operator_channels: Annotated[int, typer.Option(min=1, help="Channels of the lifted features.")] = 64,
+    threads: Annotated[str, typer.Option(metavar="N,N,...", help="Torch threads, each measured.")] = "1,2",
+    rounds: Annotated[int, typer.Option(min=1, help="How often every case is measured, in turns.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny images, one round: no figure means anything.")] = False,
+) -> None:
+    """Time lifting against a GNT-style renderer in the same run, stage by stage, and how cost grows.
+
+    Example: lift3d benchmark speed --threads 1,2 --out out/speed
+    """
+    from jobs.settings import located
+    from pipeline.benchmark.speed import SpeedOptions, parse_threads
+    from pipeline.benchmark.speed import benchmark_speed as measure
+
+    where = scene and located(scene, "scene")
+    print(measure(SpeedOptions(where, operator_channels, parse_threads(threads), rounds, quick), out, write).markdown())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `lift3d`; exits with a code of the table above."""
     _run(app, argv)

@@ -49,13 +49,3 @@ def test_the_demo_runs_twice_and_lifting_repairs_what_was_spoiled(tmp_path):
         scores = summary["scores"][title]
         assert scores["lifted"]["accuracy"] > scores["raw"]["accuracy"] + 0.05
         assert scores["lifted"]["consistency"] > scores["raw"]["consistency"] + 0.1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_bench_prints_ratios(predictions):
-    options = ["--operator", f"precomputed:{predictions}", "--set", "operator.kwargs.label_set=nyu40"]
-    command = [sys.executable, "jobs/bench.py", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout.splitlines()[-1])["frames_per_s"]) == {"none", "depth", "rgb"}

@@ -48,7 +48,7 @@ def test_no_module_of_jobs_shadows_a_package():
 
 
 def test_scripts_that_ray_runs_by_path_are_executable():
-    for name in ("label_scannet.py", "demo.py", "bench.py"):
+    for name in ("label_scannet.py", "demo.py"):
         script = ROOT / "jobs" / name
         assert os.access(script, os.X_OK), f"chmod +x jobs/{name}, and let git record it"
         assert script.read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
