@@ -1,8 +1,7 @@
-"""Stage I: where along each target ray the surface is, from RGB and cameras alone (or from a sensor).
+"""Stage I: where along each target ray the surface is, from RGB and cameras alone.
 
 Per view and once per scene, not per ray and operator: coarse sweep for the depth range, fine sweep, semi-global
-smoothing, then confirmation by the depths of the source views. The result is a mode and a spread a pixel, of which
-Stage II takes one to a few samples a ray.
+smoothing. Everything happens at a working resolution; other views' sweeps then correct a view's own (`fusion`).
 """
 
 from __future__ import annotations
@@ -10,18 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d_model import depth_range
-from lift3d_model.geometry import in_image, pixel_centres, scaled_intrinsics, view_to_view, warp_pixels
+from lift3d_model.geometry import scaled_intrinsics, view_to_view
 from lift3d_model.matching import MatchingSettings, matching_cost
-from lift3d_model.sampling import gather_flat, nearest_index, resize_mean, upsample
+from lift3d_model.sampling import resize_mean, stack_padded
 from lift3d_model.smoothing import SmoothingSettings, semi_global
 from lift3d_model.views import Views
 
 WORKING_PIXELS = 160 * 120
 """Pixels of the sweep's working resolution, whatever the image's size and shape."""
+COARSE_PIXELS = 80 * 60
+"""Pixels at which the depth range is looked for."""
+LOOKED_AT = (-2, -1, 0, 1, 2)
+"""Planes around the mode whose costs are kept as clues."""
+RIVAL = 3
+"""Planes nearer to the mode than this are not its rivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,100 +44,100 @@ class SweepSettings:
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
 
 
-def sweep_depth(views: Views, target: int, sources: Tensor, settings: SweepSettings) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found of one view, at working resolution and free of any unit.
+
+    Attributes:
+        first, step: inverse depth of plane 0 (the farthest), and from plane to plane, in the scene's unit.
+        position: [h, w] the mode, in planes.
+        clues: [C, h, w] smoothed costs around the mode over their minimum, matching costs there, the minimum, and by
+            how much the best rival costs more.
+        sources: how many source views were looked at.
+    """
+
+    first: float
+    step: float
+    position: Tensor
+    clues: Tensor
+    sources: int = 8
+
+    @property
+    def depth(self) -> Tensor:
+        """[h, w] z-depth of the mode."""
+        return 1.0 / self.inverse(self.position)
+
+    def inverse(self, position: Tensor) -> Tensor:
+        """Inverse depth at a position in planes."""
+        return (self.first + self.step * position).clamp_min(1e-9)
+
+    def relative(self, planes: Tensor) -> Tensor:
+        """A distance in planes as a share of the depth."""
+        return planes * self.step / self.inverse(self.position)
+
+
+def shrink(views: Views, pixels: int) -> Views:
+    """The same views with about as many pixels each, every view by its own factor; smaller images stay as they are."""
+    images, K, sizes = [], views.K.clone(), views.sizes.clone()
+    for v, (height, width) in enumerate(views.sizes.tolist()):
+        factor = min((pixels / (height * width)) ** 0.5, 1.0)
+        h, w = max(round(height * factor), 8), max(round(width * factor), 8)
+        images.append(resize_mean(views.images[v : v + 1, :, :height, :width], h, w)[0])
+        K[v], sizes[v] = scaled_intrinsics(K[v], w / width, h / height), sizes.new_tensor([h, w])
+    return Views(stack_padded(images), K, views.world_from_cam, sizes)
+
+
+def sweep(views: Views, coarse: Views, target: int, sources: Tensor, settings: SweepSettings) -> Sweep:
     """Depth of one view from its source views' colours.
 
     Args:
+        views, coarse: the same views shrunk to `WORKING_PIXELS` and to `COARSE_PIXELS`.
         sources: [S] view indices, S >= 1.
-
-    Returns:
-        depth [H, W] and relative spread [H, W] at full resolution (H, W of the padded images).
     """
-    height, width = (int(n) for n in views.sizes[target])
-    factor = (WORKING_PIXELS / (height * width)) ** 0.5
-    h, w = max(round(height * min(factor, 1.0)), 8), max(round(width * min(factor, 1.0)), 8)
-    inverse_depths, volume = _smoothed_volume(views, target, sources, (h, w), settings)
-    depth, spread = _mode_and_spread(volume, inverse_depths)
-    padding = (0, views.images.shape[-1] - width, 0, views.images.shape[-2] - height)
-    return F.pad(upsample(depth[None], height, width)[0], padding), F.pad(
-        upsample(spread[None], height, width)[0], padding
-    )
-
-
-def confirm(depths: Tensor, views: Views, target: int, sources: Tensor, tolerance: float) -> Tensor:
-    """How many source views' own depths agree with the target's: [H, W] float counts.
-
-    Args:
-        depths: [V, H, W]; tolerance: largest relative difference that counts as agreement.
-    """
-    height, width = depths.shape[-2:]
-    pixels = pixel_centres(height, width, device=depths.device)
-    A, b = view_to_view(views.K, views.world_from_cam, target, sources)
-    landed, z = warp_pixels(A, b, pixels, depths[target].flatten())
-    seen = gather_flat(depths[sources], nearest_index(landed, height, width))
-    inside = in_image(landed, z, views.sizes[sources])
-    agrees = inside & (seen > 0) & ((seen - z).abs() <= tolerance * z)
-    return agrees.float().sum(0).view(height, width)
-
-
-def _smoothed_volume(
-    views: Views, target: int, sources: Tensor, size: tuple[int, int], settings: SweepSettings
-) -> tuple[Tensor, Tensor]:
-    """Planes [D] and their smoothed cost [D, h, w] at working resolution."""
-    near, far = _search_range(views, target, sources, size, settings)
-    image, others, A, b = _working_set(views, target, sources, size)
+    near, far = search_range(coarse, target, sources, settings)
     inverse_depths = torch.linspace(1.0 / far, 1.0 / near, settings.planes, device=views.device)
-    cost = matching_cost(image, others, A, b, inverse_depths, settings.matching)
-    return inverse_depths, semi_global(cost, image, settings.smoothing)
+    cost = _cost(views, target, sources, inverse_depths, settings.matching)
+    smooth = semi_global(cost, _image(views, target), settings.smoothing)
+    step = (1.0 / near - 1.0 / far) / (settings.planes - 1)
+    return Sweep(1.0 / far, step, *_mode_and_clues(cost, smooth), len(sources))
 
 
-def _search_range(
-    views: Views, target: int, sources: Tensor, size: tuple[int, int], settings: SweepSettings
-) -> tuple[float, float]:
-    """(near, far): as set, or from the cameras and a coarse sweep at half the working resolution."""
+def search_range(coarse: Views, target: int, sources: Tensor, settings: SweepSettings) -> tuple[float, float]:
+    """(near, far): as set, or from the cameras and a coarse sweep."""
     if settings.near is not None and settings.far is not None:
         return settings.near, settings.far
-    half = (max(size[0] // 2, 4), max(size[1] // 2, 4))
-    image, others, A, b = _working_set(views, target, sources, half)
-    planes = depth_range.coarse_inverse_depths(*depth_range.range_from_cameras(A, b, *half), device=views.device)
-    cost = matching_cost(image, others, A, b, planes, settings.matching)
+    A, b = view_to_view(coarse.K, coarse.world_from_cam, target, sources)
+    seen = depth_range.range_from_cameras(A, b, *coarse.sizes[target].tolist())
+    planes = depth_range.coarse_inverse_depths(*seen, device=coarse.device)
+    cost = _cost(coarse, target, sources, planes, settings.matching)
     near, far = depth_range.range_from_costs(cost, planes)
     near, far = settings.near or near, settings.far or far
     return near, max(far, 1.05 * near)
 
 
-def _working_set(
-    views: Views, target: int, sources: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Target and source images and their maps at a working resolution; sources shrink by the target's factors."""
-    height, width = (int(n) for n in views.sizes[target])
-    scale_y, scale_x = size[0] / height, size[1] / width
-    image = resize_mean(views.images[target : target + 1, :, :height, :width], *size)[0]
-    full = views.sizes[sources].amax(0).tolist()
-    shown = views.images[sources, :, : full[0], : full[1]]
-    others = resize_mean(shown, round(full[0] * scale_y), round(full[1] * scale_x))
-    K = views.K.clone()
-    K[target] = scaled_intrinsics(K[target], scale_x, scale_y)
-    K[sources] = scaled_intrinsics(K[sources], others.shape[-1] / full[1], others.shape[-2] / full[0])
-    A, b = view_to_view(K, views.world_from_cam, target, sources)
-    return image, others, A, b
+def _image(views: Views, v: int) -> Tensor:
+    """[3, h, w] without padding."""
+    height, width = views.sizes[v].tolist()
+    return views.images[v, :, :height, :width]
 
 
-def _mode_and_spread(volume: Tensor, inverse_depths: Tensor) -> tuple[Tensor, Tensor]:
-    """Sub-plane mode of the smoothed cost, and the depth step of a plane relative to it.
+def _cost(views: Views, target: int, sources: Tensor, inverse_depths: Tensor, settings: MatchingSettings) -> Tensor:
+    """[D, h, w] matching cost."""
+    A, b = view_to_view(views.K, views.world_from_cam, target, sources)
+    others = [_image(views, s) for s in sources.tolist()]
+    return matching_cost(_image(views, target), others, A, b, inverse_depths, settings)
 
-    Args:
-        volume: [D, h, w]; inverse_depths: [D], evenly spaced.
 
-    Returns:
-        depth [h, w], relative spread [h, w].
-    """
-    planes = len(inverse_depths)
-    best = volume.argmin(dim=0, keepdim=True)
-    below, at, above = (volume.gather(0, index.clamp(0, planes - 1))[0] for index in (best - 1, best, best + 1))
-    curvature = below - 2 * at + above
-    inner = (best[0] > 0) & (best[0] < planes - 1) & (curvature > 1e-6)
-    offset = torch.where(inner, 0.5 * (below - above) / curvature.clamp_min(1e-6), torch.zeros_like(at))
-    step = inverse_depths[1] - inverse_depths[0]
-    inverse = (inverse_depths[best[0]] + offset.clamp(-0.5, 0.5) * step).clamp_min(1e-9)
-    return 1.0 / inverse, 0.5 * step / inverse
+def _mode_and_clues(cost: Tensor, smooth: Tensor) -> tuple[Tensor, Tensor]:
+    """Sub-plane mode of the smoothed cost [D, h, w], and what both costs look like around it: [h, w], [C, h, w]."""
+    planes = len(smooth)
+    lowest, best = smooth.min(dim=0)
+    places = torch.stack([(best + offset).clamp(0, planes - 1) for offset in LOOKED_AT])
+    around, matching = smooth.gather(0, places) - lowest, cost.gather(0, places)
+    below, above = around[1], around[3]
+    inner = (best > 0) & (best < planes - 1)
+    offset = (0.5 * (below - above) / (below + above).clamp_min(1e-6)).clamp(-0.5, 0.5)
+    far_off = (torch.arange(planes, device=best.device)[:, None, None] - best).abs() >= RIVAL
+    rival = torch.where(far_off, smooth, torch.full_like(smooth, RIVAL)).amin(0) - lowest
+    clues = torch.cat([around, matching, lowest[None], rival[None]])
+    return best + torch.where(inner, offset, torch.zeros_like(offset)), clues

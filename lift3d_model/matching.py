@@ -8,6 +8,7 @@ them a pixel (the pixels' occluders differ from source to source).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +40,17 @@ class MatchingSettings:
 
 
 def matching_cost(
-    target: Tensor, sources: Tensor, A: Tensor, b: Tensor, inverse_depths: Tensor, settings: MatchingSettings
+    target: Tensor,
+    sources: Sequence[Tensor],
+    A: Tensor,
+    b: Tensor,
+    inverse_depths: Tensor,
+    settings: MatchingSettings,
 ) -> Tensor:
     """Cost volume of one target view.
 
     Args:
-        target: [3, h, w] image at working resolution; sources: [S, 3, h', w'].
+        target: [3, h, w] image at working resolution; sources: S images [3, h', w'] of any sizes.
         A, b: [S, 3, 3], [S, 3] target-to-source maps at working resolution (`view_to_view`).
         inverse_depths: [D] planes.
 
@@ -87,7 +93,7 @@ class _Sweep:
         return cls(colours, grey, mean, variance, rays, b.float(), border, settings)
 
 
-def _chunk_cost(sweep: _Sweep, sources: Tensor, planes: Tensor) -> Tensor:
+def _chunk_cost(sweep: _Sweep, sources: Sequence[Tensor], planes: Tensor) -> Tensor:
     """[h, w, D] cost of a few planes: the mean of the best share of the sources that see a pixel."""
     best: list[Tensor] = []
     keep = math.ceil(len(sources) * sweep.settings.best_share)

@@ -18,29 +18,21 @@ from torch import Tensor
 from lift3d_model.checkpoint import Checkpoint
 from lift3d_model.clues import own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
-from lift3d_model.density import SweepSettings, confirm, sweep_depth
+from lift3d_model.density import SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
 from lift3d_model.geometry import pixel_centres
+from lift3d_model.proposal import confirm, propose
+from lift3d_model.refinement import load_refiners
 from lift3d_model.regions import connected_regions
 from lift3d_model.rendering import render_depth
 from lift3d_model.sampling import gather_flat, sample_bilinear
-from lift3d_model.views import Depths, Views
+from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
-SENSOR_SPREAD = 0.01
-"""Relative spread taken for sensor depth."""
-CONFIRM_TOLERANCE = 0.06
-"""Relative depth difference up to which a source's depth confirms the target's."""
-SWEPT_TRUST = 0.7
-"""Trust in a fully confirmed swept depth: its evidence counts this much of sensor depth's."""
-SWEPT_SOURCES = 8
-"""Source views that a depth sweep looks at: more cost more and add little."""
 TILES = 10
 """Tiles along an image's width within which a region is judged as one thing."""
 PIECES = 1_048_583
 """Slots for pieces of regions: a prime, far more than an image has pieces."""
-CONFIRMATIONS = 2
-"""Confirming views that make a swept depth fully trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +102,7 @@ class Lift3D:
     def __init__(self, settings: LiftSettings | None = None, checkpoint: Checkpoint | None = None) -> None:
         self.settings = settings or LiftSettings()
         self._curves = load_weighting(checkpoint.group("weighting")) if checkpoint else None
+        self._refiners = load_refiners(checkpoint.group("refiner")) if checkpoint else None
 
     def depths(
         self,
@@ -130,22 +123,11 @@ class Lift3D:
         Returns:
             Depth beliefs of all views; those not needed stay unknown.
         """
-        mode, spread = torch.zeros_like(sensor), torch.full_like(sensor, SENSOR_SPREAD)
-        for v in needed:
-            if measured[v]:
-                mode[v] = sensor[v]
-            elif sources[v]:
-                seen = torch.tensor(sources[v][:SWEPT_SOURCES], device=views.device)
-                mode[v], spread[v] = sweep_depth(views, v, seen, self.settings.sweep)
-        return Depths(mode=mode, spread=spread, trust=(mode > 0).to(mode.dtype))
+        return propose(views, sensor, measured, sources, needed, self.settings.sweep, self._refiners)
 
     def confirmed(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
-        """The same depths, the target's swept depth trusted as far as its sources' depths confirm it."""
-        seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
-        count = confirm(depths.mode, views, target, seen, CONFIRM_TOLERANCE)
-        trust = depths.trust.clone()
-        trust[target] = SWEPT_TRUST * (count / min(CONFIRMATIONS, max(len(sources), 1))).clamp_max(1.0)
-        return replace(depths, trust=trust)
+        """The same depths, the target's corrected by what its sources' show, and trusted as far as they agree."""
+        return confirm(depths, views, target, sources, self._refiners)
 
     def rendered(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
         """The same depths, the target's replaced by what its sources' depths show from there (novel view)."""

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lift3d_model.proposal import Sweeps
+
+SENSOR_SPREAD = 0.01
+"""Relative spread taken for sensor depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +48,16 @@ class Depths:
         mode: [V, H, W] z-depth in scene units, 0 = unknown.
         spread: [V, H, W] standard deviation relative to the depth (0.01 = one per cent).
         trust: [V, H, W] in [0, 1]: how far the mode is confirmed by other views; 1 for sensor depth.
+        sweeps: what swept depth was read from, for its correction by other views; None where nobody swept.
     """
 
     mode: Tensor
     spread: Tensor
     trust: Tensor
+    sweeps: Sweeps | None = None
 
 
-def sensor_depths(depth: Tensor, spread: float = 0.01) -> Depths:
+def sensor_depths(depth: Tensor, spread: float = SENSOR_SPREAD) -> Depths:
     """Depths measured by a sensor ([V, H, W], 0 = no reading), trusted where there is a reading."""
     known = (depth > 0).to(depth.dtype)
     return Depths(mode=depth, spread=torch.full_like(depth, spread), trust=known)

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from lift3d_model.model import SENSOR_SPREAD
 from lift3d_model.training.scenes import CachedScene
-from lift3d_model.views import Depths, Views
+from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 
 FEWEST, MOST = 3, 16
 """Source views of a step."""

@@ -6,13 +6,27 @@ import pytest
 import torch
 
 from lift3d_model import Depths, Views, depth_range
-from lift3d_model.density import SweepSettings, confirm, sweep_depth
+from lift3d_model.density import SweepSettings
 from lift3d_model.geometry import view_to_view
+from lift3d_model.proposal import confirm, propose
 from lift3d_model.rendering import render_depth
 from lift3d_model.views import sensor_depths
 
 TARGET = 3
 AROUND = torch.tensor([2, 4, 1, 5])
+
+
+def _beliefs(views, wanted=(TARGET,), sources=AROUND, settings=None, refiners=None):
+    """What Stage I believes of some views by themselves, every view with the same sources (itself left out)."""
+    asked = [[s for s in sources.tolist() if s != v] for v in range(len(views))]
+    sensor = torch.zeros_like(views.images[:, 0])
+    return propose(views, sensor, [False] * len(views), asked, wanted, settings or SweepSettings(), refiners)
+
+
+def sweep_depth(views, target, sources, settings):
+    """Depth and spread [H, W] of one view by itself."""
+    depths = _beliefs(views, (target,), sources, settings)
+    return depths.mode[target], depths.spread[target]
 
 
 def _error(found, truth):
@@ -125,16 +139,80 @@ def test_where_nothing_matches_the_range_stays():
     assert found == pytest.approx((0.5, 20.0), rel=1e-4)
 
 
-def test_true_depth_is_confirmed_and_wrong_depth_is_not(room):
-    sources = torch.tensor(room.others(TARGET))
-    count = confirm(room.depth, room.views, TARGET, sources, 0.03)
-    assert (count >= 2).float().mean() > 0.9
-    assert count.max() <= len(sources)
-    for error in (0.8, 1.25):
-        wrong = room.depth.clone()
-        wrong[TARGET] *= error
-        assert (confirm(wrong, room.views, TARGET, sources, 0.03) >= 2).float().mean() < 0.05
-    assert not confirm(room.depth * 0, room.views, TARGET, sources, 0.03).any()
+@pytest.fixture(scope="module")
+def believed(room):
+    """Beliefs of every view by itself."""
+    return _beliefs(room.views, range(7))
+
+
+def test_depth_that_sources_share_is_confirmed_and_stays(room, believed):
+    sources = AROUND.tolist()
+    found = confirm(believed, room.views, TARGET, sources, None)
+    believed_in = found.trust[TARGET] > 0.5
+    assert believed_in.float().mean() > 0.6
+    assert (_error(found.mode[TARGET][believed_in], room.depth[TARGET][believed_in]) < 0.1).float().mean() > 0.95
+    before, after = (_error(depths.mode[TARGET], room.depth[TARGET]) for depths in (believed, found))
+    assert after.median() < 1.1 * before.median()
+    others = [v for v in range(7) if v != TARGET]
+    assert torch.equal(found.mode[others], believed.mode[others])
+
+
+@pytest.mark.parametrize("planes", [-9.0, 9.0])
+def test_depth_that_sources_contradict_is_repaired(room, believed, planes):
+    assert believed.sweeps is not None
+    swept = believed.sweeps.found[TARGET]
+    position = swept.position.clone()
+    position[:, :20] += planes
+    wrong = list(believed.sweeps.found)
+    wrong[TARGET] = replace(swept, position=position)
+    spoiled = replace(believed, sweeps=replace(believed.sweeps, found=tuple(wrong)))
+    found = confirm(spoiled, room.views, TARGET, AROUND.tolist(), None)
+    assert _error(found.mode[TARGET, :, :20], room.depth[TARGET, :, :20]).median() < 0.03
+
+
+def test_depth_that_nobody_confirms_is_not_trusted(room, believed):
+    alone = confirm(believed, room.views, TARGET, [], None)
+    assert not alone.trust[TARGET].any()
+    torch.testing.assert_close(alone.mode[TARGET], believed.mode[TARGET])
+    blind = replace(believed, sweeps=replace(believed.sweeps, depth=believed.sweeps.depth * 0))
+    assert not confirm(blind, room.views, TARGET, AROUND.tolist(), None).trust[TARGET].any()
+
+
+def test_spreads_cover_the_errors(room, believed):
+    found = confirm(believed, room.views, TARGET, AROUND.tolist(), None)
+    error = _error(found.mode[TARGET], room.depth[TARGET])
+    spread = found.spread[TARGET].flatten()
+    assert 0.5 < (error < spread).float().mean() < 0.95
+    assert (error < 2 * spread).float().mean() > 0.75
+
+
+def test_a_view_without_sources_has_no_depth(room):
+    depths = _beliefs(room.views, sources=torch.tensor([], dtype=torch.long))
+    assert not depths.mode.any()
+    assert not confirm(depths, room.views, TARGET, [], None).trust.any()
+
+
+def test_one_source_is_enough_to_see_depth(room):
+    depths = _beliefs(room.views, (TARGET, 2), torch.tensor([2, TARGET]))
+    found = confirm(depths, room.views, TARGET, [2], None)
+    assert _error(found.mode[TARGET], room.depth[TARGET]).median() < 0.05
+
+
+def test_confirmed_depth_scales_with_the_unit_of_length(room, make_room, believed):
+    scaled = make_room(unit=1000.0)
+    expected = confirm(believed, room.views, TARGET, AROUND.tolist(), None)
+    found = confirm(_beliefs(scaled.views, range(7)), scaled.views, TARGET, AROUND.tolist(), None)
+    assert _error(found.mode[TARGET] / 1000, expected.mode[TARGET]).quantile(0.95) < 1e-2
+    assert (found.trust[TARGET] - expected.trust[TARGET]).abs().mean() < 0.02
+
+
+def test_what_is_believed_of_a_target_does_not_depend_on_views_that_it_does_not_look_at(room, believed):
+    few = _beliefs(room.views, (TARGET, *AROUND.tolist()))
+    for maps in ("mode", "spread", "trust"):
+        found, expected = (
+            getattr(confirm(d, room.views, TARGET, AROUND.tolist(), None), maps) for d in (few, believed)
+        )
+        assert torch.equal(found[TARGET], expected[TARGET])
 
 
 def test_sensor_depth_is_trusted_where_there_is_a_reading():

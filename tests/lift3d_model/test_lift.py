@@ -247,13 +247,13 @@ def test_rgb_depths_of_views_that_are_not_needed_stay_unknown(room):
 
 
 def test_swept_depth_is_trusted_as_far_as_it_is_confirmed(room):
-    wrong = replace(room.depths, mode=room.depth.clone())
-    wrong.mode[TARGET, :, :20] *= 1.5
-    model = Lift3D()
-    trust = model.confirmed(wrong, room.views, TARGET, room.others(TARGET)).trust[TARGET]
-    assert trust[:, :20].mean() < 0.1 * trust[:, 20:].mean()
-    assert 0 < trust[:, 20:].max() < 1
-    assert not model.confirmed(wrong, room.views, TARGET, []).trust[TARGET].any()
+    model, around = Lift3D(), [room.others(v)[:3] for v in range(7)]
+    swept = model.depths(room.views, torch.zeros_like(room.depth), [False] * 7, around, range(7))
+    trust = model.confirmed(swept, room.views, TARGET, around[TARGET]).trust[TARGET]
+    assert 0 < trust.mean() < 1
+    assert not model.confirmed(swept, room.views, TARGET, []).trust[TARGET].any()
+    measured = replace(room.depths)
+    assert model.confirmed(measured, room.views, TARGET, around[TARGET]) == measured
 
 
 def test_a_rendered_depth_replaces_the_targets_own_alone(room):

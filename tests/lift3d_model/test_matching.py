@@ -17,7 +17,7 @@ SMOOTHING = SmoothingSettings(slope=0.2, jump=2.5, edge=0.08)
 
 def _cost(views, target, sources, inverse_depths, settings=MATCHING):
     A, b = view_to_view(views.K, views.world_from_cam, target, torch.tensor(sources))
-    return matching_cost(views.images[target], views.images[sources], A, b, inverse_depths, settings)
+    return matching_cost(views.images[target], list(views.images[sources]), A, b, inverse_depths, settings)
 
 
 @pytest.mark.parametrize("seed", range(3))
