@@ -10,7 +10,7 @@ from lift3d_model import LiftSettings
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.labels import LabelCase, measure_lift
 from pipeline.benchmark.lifts import Change, Memory, Variant
-from pipeline.benchmark.options import Options
+from pipeline.benchmark.options import NO_WEIGHTS, Options
 from pipeline.benchmark.scenes import BenchScene
 from schemas.config import LiftConfig
 
@@ -58,7 +58,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     "2 samples": Ablation(config={"samples": 2}, modes=("rgb",)),
     "4 samples": Ablation(config={"samples": 4}, modes=("rgb",)),
     "8 samples": Ablation(config={"samples": 8}, modes=("rgb",)),
-    "checkpoint off": Ablation(config={"weights": "none"}),
+    "checkpoint off": Ablation(config={"weights": NO_WEIGHTS}),
 }
 
 

@@ -26,8 +26,7 @@ def calibrated(temperature: float) -> Values:
 
     The outermost levels stand for half a level inside: log odds of 0 and 1 are infinite.
     """
-    level = (np.arange(LEVELS) / (LEVELS - 1)).clip(0.5 / LEVELS, 1 - 0.5 / LEVELS)
-    return 1 / (1 + np.exp(-np.log(level / (1 - level)) / temperature))
+    return np.asarray(1 / (1 + np.exp(-_log_odds() / temperature)))
 
 
 def expected_error(histogram: Histogram, confidence: Values) -> float:
@@ -42,9 +41,15 @@ def fit_temperature(histograms: list[Histogram]) -> float:
     shares = sum((one / one.sum() for one in histograms), np.zeros((LEVELS, 2)))
     losses = []
     for log_temperature in LOG_TEMPERATURES:
-        confidence = calibrated(float(np.exp(log_temperature)))
-        losses.append(-(shares[:, 0] * np.log(confidence) + shares[:, 1] * np.log1p(-confidence)).sum())
+        log_odds = _log_odds() / np.exp(log_temperature)
+        losses.append((shares[:, 0] * np.logaddexp(0, -log_odds) + shares[:, 1] * np.logaddexp(0, log_odds)).sum())
     return float(np.exp(LOG_TEMPERATURES[int(np.argmin(losses))]))
+
+
+def _log_odds() -> Values:
+    """[256] of each stored level."""
+    level = (np.arange(LEVELS) / (LEVELS - 1)).clip(0.5 / LEVELS, 1 - 0.5 / LEVELS)
+    return np.asarray(np.log(level / (1 - level)))
 
 
 def confidence_scores(histograms: Mapping[str, Histogram]) -> dict[str, dict[str, Any]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.benchmark.cells import Cells
-from pipeline.benchmark.lifts import Memory, Variant, WatchedLift3D, config_of, target_chunks
-from pipeline.benchmark.options import LIFT, Options
+from pipeline.benchmark.lifts import Memory, Variant, config_of, target_chunks
+from pipeline.benchmark.options import ANALYTIC, LIFT, NO_WEIGHTS, WEIGHTS, Options
 from pipeline.benchmark.scenes import BenchScene
 from schemas.config import LiftConfig, OperatorConfig
 
@@ -22,11 +23,12 @@ Values = NDArray[np.float64]
 
 
 def measure_depth(bench: BenchScene, options: Options, cells: Cells, memory: Memory) -> None:
-    """The cell of part d, where there is sensor depth to compare with."""
-    variant = Variant(LiftConfig(method="rgb", sources=options.usual_sources))
-    labels = {"group": bench.group, "scene": bench.id, "what": LIFT, "sources": options.usual_sources}
-    key = {"targets": bench.targets, **variant.key()}
-    cells.measure("d", labels, key, lambda: _measured(bench, variant, memory))
+    """The cells of part d, where there is sensor depth to compare with."""
+    for name, weights in ((ANALYTIC, NO_WEIGHTS), (LIFT, WEIGHTS)):
+        variant = Variant(LiftConfig(method="rgb", sources=options.usual_sources, weights=weights))
+        labels = {"group": bench.group, "scene": bench.id, "what": name, "sources": options.usual_sources}
+        key = {"targets": bench.targets, **variant.key()}
+        cells.measure("d", labels, key, partial(_measured, bench, variant, memory))
 
 
 def _measured(bench: BenchScene, variant: Variant, memory: Memory) -> dict[str, Any]:
@@ -43,23 +45,24 @@ def _measured(bench: BenchScene, variant: Variant, memory: Memory) -> dict[str, 
 def found_depths(
     bench: BenchScene, variant: Variant, memory: Memory
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Depth and relative spread [H, W] of every target, as Stage I finds them, by frame id."""
+    """Depth and relative spread [H, W] of every target as it is lifted with (compared with its sources'), by frame."""
     import torch
 
     from pipeline.loading import as_tensors, load_view
 
     torch.set_num_threads(1)
-    model = WatchedLift3D(variant.settings(), memory)
+    model = variant.model(memory)
     found = {}
     for chunk in target_chunks(bench, config_of(bench, OperatorConfig(), variant.lift)):
         views, sensor = as_tensors([load_view(frame, variant.lift) for frame in chunk.frames], torch.device("cpu"))
         needed = sorted({v for target in chunk.targets for v in (target, *chunk.sources[target])})
         with torch.inference_mode():
             depths = model.depths(views, sensor, [False] * len(chunk.frames), list(chunk.sources), needed)
-        for target in chunk.targets:
-            camera = chunk.frames[target].camera
-            maps = (one[target, : camera.height, : camera.width].numpy() for one in (depths.mode, depths.spread))
-            found[chunk.frames[target].id] = (next(maps), next(maps))
+            for target in chunk.targets:
+                own = model.confirmed(depths, views, target, chunk.sources[target])
+                camera = chunk.frames[target].camera
+                inside = (target, slice(camera.height), slice(camera.width))
+                found[chunk.frames[target].id] = own.mode[inside].numpy(), own.spread[inside].numpy()
     return found
 
 

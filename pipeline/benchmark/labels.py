@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.competitors import compete
-from pipeline.benchmark.lifts import Memory, Variant, WatchedLift3D, config_of, lift_targets
+from pipeline.benchmark.lifts import Memory, Variant, config_of, lift_targets
 from pipeline.benchmark.noise import noise_rng, spoil_view
 from pipeline.benchmark.options import CLEAN, Options
 from pipeline.benchmark.scenes import BenchScene
@@ -72,7 +72,7 @@ def _lifted(bench: BenchScene, case: LabelCase, memory: Memory) -> dict[str, Any
     truth, views = _targets(bench, space)
     with written(bench, case.level) as folder:
         operator = OperatorConfig(spec=f"precomputed:{folder}", kwargs={"label_set": SET})
-        model = WatchedLift3D(case.variant.settings(), memory)
+        model = case.variant.model(memory)
         records = lift_targets(bench, config_of(bench, operator, case.variant.lift), model)
     maps = [space.prediction(record.value) for record in records]
     return score_lifted(truth, maps, [record.confidence for record in records], space.labels, views)

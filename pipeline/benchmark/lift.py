@@ -107,15 +107,20 @@ def _measure(bench: BenchScene, options: Options, cells: Cells) -> None:
     """All parts of one scene; those that share geometry follow each other."""
     from pipeline.benchmark.ablations import measure_ablations
     from pipeline.benchmark.depths import measure_depth
+    from pipeline.benchmark.labelled import measure_operators
     from pipeline.benchmark.labels import measure_labels
     from pipeline.benchmark.lifts import Memory
+    from pipeline.benchmark.novel import measure_views
 
     memory = Memory()
-    few = bench.narrowed(options.few_views)
     labelled = any(frame.label for frame in bench.frames)
     if labelled and ("a" in options.parts or "e" in options.parts):
         measure_labels(bench, options, cells, memory)
     if "d" in options.parts and "rgb" in options.modes and "depth" in bench.modes:
         measure_depth(bench, options, cells, memory)
     if labelled and "f" in options.parts:
-        measure_ablations(few, options, cells, memory)
+        measure_ablations(bench.narrowed(options.few_views), options, cells, memory)
+    if labelled and "b" in options.parts:
+        measure_operators(bench, options, cells, memory)
+    if "c" in options.parts:
+        measure_views(bench, options, cells)

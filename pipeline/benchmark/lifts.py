@@ -6,22 +6,23 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lift3d_model import Depths, Lift3D, Lifted, LiftSettings
 from pipeline.benchmark.scenes import BenchScene
 from pipeline.labeler import Labeler
+from pipeline.lift_weights import load_weights, weights_sha256
 from pipeline.lifting import lift_settings
 from pipeline.plan import plan_scene
-from pipeline.survey import weights_sha256
 from schemas.config import EngineConfig, LabelingConfig, LiftConfig, OperatorConfig, PlanConfig
 from schemas.errors import DatasetError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lift3d_model.checkpoint import Checkpoint
     from lift3d_model.views import Views
     from pipeline.protocols import Operator
     from schemas.record import LabelRecord
@@ -31,6 +32,9 @@ LARGEST_CHUNK = 128
 """Target frames a chunk: whole scenes, so that depth is found once a view. Labels do not depend on it."""
 REMEMBERED = 2
 """Sets of depths that are kept."""
+
+MOST_SOURCES = 64
+"""What `lift.sources` may be at most."""
 
 Change = Callable[[LiftSettings], LiftSettings]
 
@@ -52,16 +56,15 @@ class Variant:
         settings = lift_settings(self.lift)
         return self.change(settings) if self.change else settings
 
+    def model(self, memory: Memory, look: Callable[[Seen], None] | None = None) -> WatchedLift3D:
+        """The model. Raises `MissingWeightsError` where its checkpoint cannot be read."""
+        checkpoint, digest = load_weights(self.lift)
+        return WatchedLift3D(self.settings(), checkpoint, Remembering(memory, digest), look)
+
     def key(self) -> dict[str, Any]:
         """Everything that tells variants apart, as plain values."""
-        return {"lift": self.lift.model_dump(mode="json"), "settings": repr(self.settings())} | {
-            "checkpoint": checkpoint(self.lift)
-        }
-
-
-def checkpoint(lift: LiftConfig) -> str | None:
-    """Digest of the lift's checkpoint, None for the analytic lift."""
-    return None if lift.weights == "none" else weights_sha256(lift)
+        lift = self.lift.model_dump(mode="json")
+        return {"lift": lift, "settings": repr(self.settings()), "checkpoint": weights_sha256(self.lift)}
 
 
 @dataclass(slots=True)
@@ -80,19 +83,42 @@ class Memory:
         return self.known[key][1]
 
 
+class Remembering(NamedTuple):
+    """Where depths are remembered, and the digest of the checkpoint that they depend on."""
+
+    memory: Memory
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One call of `lift_features`: its arguments (see there) and what came of it."""
+
+    views: Views
+    depths: Depths
+    features: Tensor
+    stride: float
+    target: int
+    sources: tuple[int, ...]
+    lifted: Lifted
+
+
 class WatchedLift3D(Lift3D):
     """The same lift, whose depths are remembered and whose features can be looked at.
 
-    Attributes:
-        geometry: the depths that each novel target was lifted with, by the order of targets.
-        lifted: what was lifted for each target, in that order. Both are kept only where `watch` is set.
+    Args:
+        look: called with everything that features are lifted from and what comes of it, target by target.
     """
 
-    def __init__(self, settings: LiftSettings, memory: Memory, *, watch: bool = False) -> None:
-        super().__init__(settings)
-        self._memory, self._watch = memory, watch
-        self.geometry: list[Depths] = []
-        self.lifted: list[Lifted] = []
+    def __init__(
+        self,
+        settings: LiftSettings,
+        checkpoint: Checkpoint | None,
+        remembering: Remembering,
+        look: Callable[[Seen], None] | None = None,
+    ) -> None:
+        super().__init__(settings, checkpoint)
+        self._remembering, self._look = remembering, look
 
     def depths(
         self,
@@ -103,27 +129,21 @@ class WatchedLift3D(Lift3D):
         needed: Sequence[int],
     ) -> Depths:
         """Stage I, remembered."""
-        asked = repr([self.settings.sweep, list(measured), [tuple(s) for s in sources]])
+        memory, checkpoint = self._remembering
+        asked = repr([checkpoint, self.settings.sweep, list(measured), [tuple(s) for s in sources]])
         digest = hashlib.sha256(asked.encode())
         for tensor in (views.images, views.K, views.world_from_cam, views.sizes, sensor):
             digest.update(tensor.contiguous().cpu().numpy().data)
         find = super().depths
-        return self._memory.find(digest.hexdigest(), needed, lambda: find(views, sensor, measured, sources, needed))
-
-    def rendered(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
-        """Novel view's depth, looked at."""
-        found = super().rendered(depths, views, target, sources)
-        if self._watch:
-            self.geometry.append(found)
-        return found
+        return memory.find(digest.hexdigest(), needed, lambda: find(views, sensor, measured, sources, needed))
 
     def lift_features(
         self, views: Views, depths: Depths, features: Tensor, stride: float, target: int, sources: Sequence[int]
     ) -> Lifted:
         """Features, looked at."""
         lifted = super().lift_features(views, depths, features, stride, target, sources)
-        if self._watch:
-            self.lifted.append(lifted)
+        if self._look:
+            self._look(Seen(views, depths, features, stride, target, tuple(sources), lifted))
         return lifted
 
 
@@ -150,22 +170,32 @@ def lift_targets(
     for chunk in target_chunks(bench, config):
         result = labeler.label(chunk)
         if result.quarantined:
-            row = result.quarantined[0]
-            raise DatasetError(f"{row.stage} failed: {row.message}", scene=bench.id, frame=row.frame)
+            raise DatasetError(f"{result.quarantined[0].stage} failed: {result.quarantined[0].message}")
         records |= {record.frame.id: record for record in result.records}
     return [records[bench.frames[target].id] for target in bench.targets]
 
 
 def target_chunks(bench: BenchScene, config: LabelingConfig) -> tuple[Chunk, ...]:
     """The work that makes the target views' labels and no others: the planner is told that the others are done."""
+    spare = len(bench.targets) if bench.held_out else 0
+    sources = config.lift.sources
+    lift = config.lift.model_copy(update={"sources": min(sources + spare, MOST_SOURCES)})
+    wider = config.model_copy(update={"lift": lift})
     planned = {bench.frames[target].id for target in bench.planned}
-    marks = plan_scene(bench.scene, config, "benchmark", {}).fingerprints
+    marks = plan_scene(bench.scene, wider, "benchmark", {}).fingerprints
     others = {frame: mark for frame, mark in marks.items() if frame not in planned}
     wanted = {bench.frames[target].id for target in bench.targets}
-    return tuple(_only(chunk, wanted) for chunk in plan_scene(bench.scene, config, "benchmark", others).chunks)
+    chunks = [_only(chunk, wanted) for chunk in plan_scene(bench.scene, wider, "benchmark", others).chunks]
+    return tuple(_unseen(chunk, sources) for chunk in chunks) if bench.held_out else tuple(chunks)
 
 
 def _only(chunk: Chunk, wanted: set[str]) -> Chunk:
     kept = [k for k, frame in enumerate(chunk.target_ids) if frame in wanted]
     targets = tuple(chunk.targets[k] for k in kept)
     return replace(chunk, targets=targets, fingerprints=tuple(chunk.fingerprints[k] for k in kept))
+
+
+def _unseen(chunk: Chunk, sources: int) -> Chunk:
+    """The same work with no target among any view's sources, not even those that a source's depth comes from."""
+    others = (tuple(view for view in views if view not in chunk.targets) for views in chunk.sources)
+    return replace(chunk, sources=tuple(views[:sources] for views in others))

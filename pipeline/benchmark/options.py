@@ -23,6 +23,8 @@ USUAL = 1.0
 """The noise level at which source counts and ablations are compared."""
 LIFT, ANALYTIC = "lift", "analytic lift"
 """Names of the lift with its default weights and with none."""
+WEIGHTS, NO_WEIGHTS = "default", "none"
+"""`lift.weights` of the two."""
 
 
 class Case(NamedTuple):
@@ -31,7 +33,7 @@ class Case(NamedTuple):
     name: str
     level: float
     sources: int
-    weights: str | None
+    weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ class Options:
         """
         usual = self.usual_sources
         for sources in (n for n in self.sources if n != usual):
-            yield Case(LIFT, self.usual_noise, sources, None)
-        yield Case(ANALYTIC, self.usual_noise, usual, "none")
+            yield Case(LIFT, self.usual_noise, sources, WEIGHTS)
+        yield Case(ANALYTIC, self.usual_noise, usual, NO_WEIGHTS)
         for level in (CLEAN, *self.noise):
-            yield Case(LIFT, level, usual, None)
+            yield Case(LIFT, level, usual, WEIGHTS)
 
 
 def parse_options(values: dict[str, Any]) -> Options:

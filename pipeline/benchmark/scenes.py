@@ -29,6 +29,7 @@ class BenchScene:
         targets: indices of the measured views, ascending.
         planned: indices of the views that work is planned for: what targets are found among.
         reader: how ground truth is read.
+        held_out: whether targets are to be predicted from the other views alone, so that no view may look at them.
     """
 
     group: str
@@ -36,6 +37,7 @@ class BenchScene:
     targets: tuple[int, ...]
     planned: tuple[int, ...]
     reader: ReaderConfig
+    held_out: bool = False
 
     def narrowed(self, limit: int) -> BenchScene:
         """The same scene with at most `limit` of its measured views; planned as before, so that depth is shared."""
