@@ -55,12 +55,12 @@ def propose(
     found: list[Sweep | None] = [None] * len(views)
     for v in needed:
         if measured[v]:
-            mode[v], depth[v] = sensor[v], _nearest(sensor[v], views, working, v)
+            mode[v], depth[v] = sensor[v], working_depth(sensor[v], views, working, v)
         elif sources[v]:
             swept = sweep(working, coarse, v, torch.tensor(sources[v][:SWEPT_SOURCES], device=views.device), settings)
             refined = _refine(working, v, swept, None, refiners)
-            found[v] = swept = replace(swept, position=refined.position)
             mode[v], spread[v], _ = _full(views, working, v, swept, refined)
+            found[v] = swept = replace(swept, position=refined.position)
             depth[v] = pad_to(swept.depth, *depth.shape[1:])
     return Depths(mode, spread, (mode > 0).to(mode.dtype), Sweeps(working, tuple(found), depth))
 
@@ -77,6 +77,11 @@ def confirm(depths: Depths, views: Views, target: int, sources: Sequence[int], r
     mode, spread, trust = depths.mode.clone(), depths.spread.clone(), depths.trust.clone()
     mode[target], spread[target], trust[target] = maps
     return replace(depths, mode=mode, spread=spread, trust=trust)
+
+
+def refine_solo(working: Views, v: int, swept: Sweep, refiners: Refiners | None) -> Sweep:
+    """A view's sweep, its position refined without other views' depths."""
+    return replace(swept, position=_refine(working, v, swept, None, refiners).position)
 
 
 def _refine(working: Views, v: int, swept: Sweep, fused: Fused | None, refiners: Refiners | None) -> Refined:
@@ -99,7 +104,7 @@ def _full(views: Views, working: Views, v: int, swept: Sweep, refined: Refined) 
     return found[0], found[1], found[2]
 
 
-def _nearest(depth: Tensor, views: Views, working: Views, v: int) -> Tensor:
+def working_depth(depth: Tensor, views: Views, working: Views, v: int) -> Tensor:
     """A sensor's readings at working resolution [h, w], padded; unknown stays unknown."""
     height, width = views.sizes[v].tolist()
     small = F.interpolate(depth[None, None, :height, :width], size=working.sizes[v].tolist(), mode="nearest-exact")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lift3d_model.checkpoint import Checkpoint, read_tensors
+from lift3d_model.training.depth_task import DepthTask
 from lift3d_model.training.loop import BEST
 from lift3d_model.training.scenes import CachedScene
 from lift3d_model.training.task import Task
@@ -16,7 +17,7 @@ from lift3d_model.training.weighting_task import WeightingTask
 
 Build = Callable[[Sequence[CachedScene], Sequence[CachedScene], torch.device], Task]
 
-TASKS: Mapping[str, Build] = {"weighting": WeightingTask}
+TASKS: Mapping[str, Build] = {"refiner": DepthTask, "weighting": WeightingTask}
 """Each builds a task from the training and the held-out part of the data, and a device."""
 
 
