@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lift3d_model.checkpoint import Checkpoint
-from lift3d_model.clues import own_factor
+from lift3d_model.clues import Curves, ForVotes, own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
 from lift3d_model.density import SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
@@ -102,6 +102,7 @@ class Lift3D:
     def __init__(self, settings: LiftSettings | None = None, checkpoint: Checkpoint | None = None) -> None:
         self.settings = settings or LiftSettings()
         self._curves = load_weighting(checkpoint.group("weighting")) if checkpoint else None
+        self._votes = ForVotes(self._curves) if self._curves is not None else None
         self._refiners = load_refiners(checkpoint.group("refiner")) if checkpoint else None
 
     def depths(
@@ -149,7 +150,7 @@ class Lift3D:
             values [classes, H, W]: shares of the corrected votes.
         """
         height, width = ids.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0)
+        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, self._votes)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
         region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
         piece = _pieces(region, height, width, int(views.sizes[target, 1]))
@@ -159,27 +160,46 @@ class Lift3D:
         return Lifted(shares.view(classes, height, width), witnesses, final, len(sources))
 
     def lift_features(
-        self, views: Views, depths: Depths, features: Tensor, stride: float, target: int, sources: Sequence[int]
+        self,
+        views: Views,
+        depths: Depths,
+        features: Tensor,
+        stride: float,
+        target: int,
+        sources: Sequence[int],
+        *,
+        classes: bool = False,
     ) -> Lifted:
         """Lift feature maps at their own resolution.
 
         Args:
             features: [S + 1, C, h, w], cells `stride` image pixels wide, of the sources in order, then the target.
+            classes: whether they stand for classes, and are weighed as votes, or for how the view looks.
 
         Returns:
             values [C, h, w].
         """
         h, w = features.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride)
+        witnesses = self._witnesses(
+            views, depths, target, sources, (h, w), stride, self._votes if classes else self._curves
+        )
         values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
+        curves = None if classes else self._curves
         own = (witnesses.slot == len(sources))[:, None]
-        factor = own_factor(self._curves, (witnesses.weight * ~own).sum(0))
+        factor = own_factor(curves, (witnesses.weight * ~own).sum(0))
         weight = torch.where(own, witnesses.weight * factor, witnesses.weight)
-        mean, final = correct_features(values, weight, self.settings.corrector, self._curves)
+        mean, final = correct_features(values, weight, self.settings.corrector, curves)
         return Lifted(mean.view(-1, h, w), witnesses, final, len(sources))
 
     def _witnesses(
-        self, views: Views, depths: Depths, target: int, sources: Sequence[int], grid: tuple[int, int], stride: float
+        self,
+        views: Views,
+        depths: Depths,
+        target: int,
+        sources: Sequence[int],
+        grid: tuple[int, int],
+        stride: float,
+        curves: Curves | None,
     ) -> Evidence:
         """Base evidence of the sources, damped by the trust in the target's depth, and of the target itself.
 
@@ -187,7 +207,7 @@ class Lift3D:
         """
         pixels = pixel_centres(*grid, stride, views.device)
         seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
-        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence, self._curves)
+        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence, curves)
         home = home_index(views, target, pixels)
         trust = depths.trust[target].flatten()[home]
         covers = (pixels - 0.5 * stride < views.sizes[target].flip(0)).all(1)

@@ -141,7 +141,8 @@ class ChunkLift:
             padded = [pad_to(ids, height, width, -1) for v in order if (ids := self._encoded[v].ids) is not None]
             return self._model.lift_ids(self._views, depths, _stack(padded), target, sources, self._classes())
         features = stack_padded([self._features(v) for v in order])
-        return self._model.lift_features(self._views, depths, features, stride, target, sources)
+        classes = self._operator.kind == "classes"
+        return self._model.lift_features(self._views, depths, features, stride, target, sources, classes=classes)
 
     def _target_depths(self, target: int) -> Depths:
         """The chunk's depths as this target sees them: swept depth has to be confirmed, a novel view's is rendered."""

@@ -13,8 +13,8 @@ SCENE/features_<name>.npy   [V, C, h, w] float16 of one operator, and its stride
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ class CachedScene:
 
     folder: Path
     name: str
-    strides: dict[str, int]
+    strides: Mapping[str, int] = field(hash=False)
     targets: tuple[int, ...]
     pool: frozenset[int]
 

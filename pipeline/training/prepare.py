@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from pipeline.protocols import Operator
 
 LOG = logging.getLogger(__name__)
-SWEEP_SOURCES = 8
-"""Source views of a swept depth."""
 
 
 def prepare(config: TrainingConfig, cache: Path, device: str) -> None:
@@ -140,18 +138,16 @@ def _swept(folder: Path, device: str) -> NDArray[Any]:
     """[V, 2, H, W] float16: depth from colours alone, and its spread."""
     import torch
 
-    from lift3d_model.density import SweepSettings, sweep_depth
+    from lift3d_model import Lift3D
     from lift3d_model.training.scenes import CachedScene
 
-    views = CachedScene(folder, "", {}, (), frozenset()).views(range(len(np.load(folder / "K.npy"))))
-    sources = np.load(folder / "sources.npy")
-    found = []
+    ranked = [[int(s) for s in row if s >= 0] for row in np.load(folder / "sources.npy")]
+    everything = range(len(ranked))
+    views = CachedScene(folder, "", {}, (), frozenset()).views(everything, torch.device(device))
+    unmeasured = views.images.new_zeros(len(views), *views.images.shape[-2:])
     with torch.inference_mode():
-        for target, row in enumerate(sources):
-            chosen = torch.from_numpy(row[row >= 0][:SWEEP_SOURCES])
-            depth, spread = sweep_depth(views, target, chosen, SweepSettings())
-            found.append(torch.stack([depth, spread]).half().numpy())
-    return np.stack(found)
+        found = Lift3D().depths(views, unmeasured, [False] * len(ranked), ranked, everything)
+    return torch.stack([found.mode, found.spread], dim=1).half().cpu().numpy()
 
 
 def _padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,0 +1,89 @@
+"""What steps look at: reproducible, within bounds, spoiled as much as was asked."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator
+
+from lift3d_model.training.examples import DEPTHS, KINDS, blobs, draw_example, make_example, noisy_depth, spoil_features
+from lift3d_model.training.loop import FitSettings, fit
+from lift3d_model.training.pseudo_labels import CLASSES, centroids, mistaken, wobbled
+from lift3d_model.training.scenes import open_cache
+from lift3d_model.training.weighting_task import WeightingTask
+
+CPU = torch.device("cpu")
+
+
+def _rng(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def test_the_split_keeps_held_out_views_out(cache: Path) -> None:
+    train, dev = open_cache(cache)
+    assert [(scene.name, len(scene.targets)) for scene in train] == [("a", 8), ("b", 6)]
+    assert [(scene.name, scene.targets) for scene in dev] == [("b", (6, 7))]
+    seen = {view for scene in train for target in scene.targets for view in scene.sources(target) if scene.name == "b"}
+    assert seen == set(range(6))
+    assert 5 in dev[0].sources(6) and 6 not in dev[0].sources(6)
+
+
+def test_examples_are_drawn_again_from_the_same_state(cache: Path) -> None:
+    train, _ = open_cache(cache)
+    one, other = _rng(), _rng()
+    kinds = set()
+    for _ in range(100):
+        a, b = draw_example(train, one, CPU), draw_example(train, other, CPU)
+        assert (a.scene.name, a.chosen, a.kind, a.depth) == (b.scene.name, b.chosen, b.kind, b.depth)
+        assert torch.equal(a.depths.mode, b.depths.mode)
+        assert len(set(a.chosen)) == len(a.chosen) >= 4
+        assert set(a.chosen) <= a.scene.pool
+        kinds.add((a.kind, a.depth))
+    assert len(kinds) == len(KINDS) * len(DEPTHS)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_patches_cover_about_what_was_asked(share: float) -> None:
+    assert float(blobs(6, (48, 64), share, _rng()).float().mean()) == pytest.approx(share, abs=0.03)
+    features = torch.randn(8, 5, 12, 16, generator=_rng())
+    spoiled = spoil_features(features, share, _rng())
+    assert float((spoiled != features).any(1).float().mean()) == pytest.approx(share, abs=0.05)
+    values = {tuple(cell.tolist()) for cell in features[0].flatten(1).T}
+    assert all(tuple(cell.tolist()) in values for cell in spoiled[0].flatten(1).T)
+
+
+def test_noisy_depth_is_near_the_truth_or_a_hole() -> None:
+    depth = torch.full((4, 48, 64), 3.0)
+    noisy = noisy_depth(depth, _rng())
+    known = noisy > 0
+    assert 0 < float((~known).float().mean()) < 0.4
+    assert float((noisy[known] / 3 - 1).abs().max()) < 0.1
+    assert float((noisy[known] / 3 - 1).std()) > 1e-3
+
+
+def test_mistakes_are_made_view_by_view(cache: Path) -> None:
+    train, _ = open_cache(cache)
+    example = make_example(train[0], 0, [1, 2, 3, 4], "votes", "sensor", _rng(), CPU)
+    view, pixels = torch.arange(5), torch.rand(5, 200, 2, generator=_rng()) * torch.tensor([32.0, 24.0])
+    classes = torch.randint(CLASSES, (1, 200), generator=_rng()).expand(5, 200)
+    said = mistaken(example, view, pixels, classes, _rng())
+    wrong = (said != classes).float().mean(1)
+    assert 0.02 < float(wrong.mean()) < 0.6
+    assert not all(torch.equal(said[0], row) for row in said)
+    moved = (wobbled(example, view, pixels, _rng()) - pixels).norm(dim=-1)
+    assert 0.3 < float(moved.mean()) < 10
+    assert torch.equal(centroids(train[0], "f"), centroids(train[0], "f"))
+
+
+def test_training_on_a_cache_changes_curves_and_resumes_exactly(cache: Path, tmp_path: Path) -> None:
+    def run(out: str, *steps: int) -> WeightingTask:
+        for count in steps:
+            task = WeightingTask(*open_cache(cache), CPU)
+            fit(task, tmp_path / out, FitSettings(steps=count, warmup=1, learning_rate=0.05, validate_every=50))
+        return task
+
+    # The rate depends on the number of steps in all, so both halves of the stopped run ask for the same number.
+    whole = run("whole", 6).module.state_dict()
+    again = run("again", 6, 6).module.state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert sum(bool(value.abs().max() > 0) for value in whole.values()) > 5
