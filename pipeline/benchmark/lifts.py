@@ -138,10 +138,17 @@ class WatchedLift3D(Lift3D):
         return memory.find(digest.hexdigest(), needed, lambda: find(views, sensor, measured, sources, needed))
 
     def lift_features(
-        self, views: Views, depths: Depths, features: Tensor, stride: float, target: int, sources: Sequence[int]
+        self,
+        views: Views,
+        depths: Depths,
+        features: Tensor,
+        stride: float,
+        target: int,
+        sources: Sequence[int],
+        **options: Any,
     ) -> Lifted:
         """Features, looked at."""
-        lifted = super().lift_features(views, depths, features, stride, target, sources)
+        lifted = super().lift_features(views, depths, features, stride, target, sources, **options)
         if self._look:
             self._look(Seen(views, depths, features, stride, target, tuple(sources), lifted))
         return lifted

