@@ -27,7 +27,7 @@ def main() -> int:
             fit(task, chosen.out, settings)
     except KeyboardInterrupt:
         return 130
-    write_whole(chosen.out / "lift3d.safetensors", collect(tasks, chosen.out).to_bytes())
+    write_whole(chosen.out / "lift3d.safetensors", collect(chosen.out).to_bytes())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import sys
@@ -113,7 +114,8 @@ def _validate(task: Task, folder: Path, log: Log, progress: Progress) -> None:
     score = figures.get(SCORE, math.inf)
     if score < progress.best:
         progress.best, progress.best_step = score, progress.step
-        write_whole(folder / BEST, write_tensors(task.module.state_dict(), {"step": str(progress.step)}))
+        about = {"step": str(progress.step), "config": json.dumps(task.config())}
+        write_whole(folder / BEST, write_tensors(task.module.state_dict(), about))
 
 
 def _say(task: Task, what: str, figures: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,10 +22,13 @@ TASKS: Mapping[str, Build] = {"refiner": DepthTask, "weighting": WeightingTask}
 """Each builds a task from the training and the held-out part of the data, and a device."""
 
 
-def collect(tasks: Sequence[Task], out: Path) -> Checkpoint:
-    """One checkpoint of the best weights of every task in OUT."""
+def collect(out: Path) -> Checkpoint:
+    """One checkpoint of the best weights of every part that was ever trained in OUT."""
     tensors: dict[str, Tensor] = {}
-    for task in tasks:
-        weights, _ = read_tensors((out / task.name / BEST).read_bytes())
-        tensors |= {f"{task.name}.{name}": value for name, value in weights.items()}
-    return Checkpoint(tensors, {task.name: task.config() for task in tasks})
+    config = {}
+    for name in TASKS:
+        if (out / name / BEST).exists():
+            weights, about = read_tensors((out / name / BEST).read_bytes())
+            tensors |= {f"{name}.{key}": value for key, value in weights.items()}
+            config[name] = json.loads(about.get("config", "{}"))
+    return Checkpoint(tensors, config)

@@ -8,16 +8,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.training.config import TrainingConfig, fit_config
 from pipeline.training.plot import draw_log
 from pipeline.training.prepare import prepare
-from schemas.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from lift3d_model.training.state import Progress
-    from lift3d_model.training.task import Task
+from schemas.errors import ConfigError, UnknownNameError
 
 NAME = "lift3d"
 
@@ -30,6 +26,7 @@ def train(config: TrainingConfig) -> dict[str, Any]:
     import torch
 
     from lift3d_model.checkpoint import digest
+    from lift3d_model.training.loop import BEST, FitSettings, fit
     from lift3d_model.training.scenes import open_cache
     from lift3d_model.training.state import write_whole
     from lift3d_model.training.tasks import TASKS, collect
@@ -41,44 +38,48 @@ def train(config: TrainingConfig) -> dict[str, Any]:
     out = Path(config.out)
     prepare(config, out / "cache", device)
     scenes, held_out = open_cache(out / "cache")
-    tasks = [TASKS[name](scenes, held_out, torch.device(device)) for name in config.parts or TASKS]
-    reached = [_fit(task, config, out) for task in tasks]
-    content = collect(tasks, out).to_bytes()
+    try:
+        tasks = [TASKS[name](scenes, held_out, torch.device(device)) for name in config.parts or TASKS]
+    except ValueError as error:
+        raise ConfigError(str(error), remedy="--set 'parts=[\"weighting\"]' trains without depth") from None
+    for task in tasks:
+        fit(task, out, FitSettings(**fit_config(config, task.name).model_dump()))
+    content = collect(out).to_bytes()
     write_whole(out / f"{NAME}.safetensors", content)
-    card = _card(config, out, tasks, reached) | {"sha256": digest(content)}
+    trained = [name for name in TASKS if (out / name / BEST).exists()]
+    card = _card(config, out, trained) | {"sha256": digest(content)}
     write_whole(out / f"{NAME}.json", (json.dumps(card, indent=1) + "\n").encode())
-    _join_logs(out, [task.name for task in tasks])
+    _join_logs(out, trained)
     return card
 
 
-def _fit(task: Task, config: TrainingConfig, out: Path) -> Progress:
-    from lift3d_model.training.loop import FitSettings, fit
-
-    return fit(task, out, FitSettings(**fit_config(config, task.name).model_dump()))
-
-
-def _card(config: TrainingConfig, out: Path, tasks: Sequence[Task], reached: Sequence[Progress]) -> dict[str, Any]:
+def _card(config: TrainingConfig, out: Path, parts: Sequence[str]) -> dict[str, Any]:
     """What was trained, on what, how, and what it reached on held-out views before and after."""
-    from lift3d_model.training.log import read_log
-
     split = json.loads((out / "cache" / "split.json").read_text(encoding="utf-8"))
-    parts = {}
-    for task, progress in zip(tasks, reached, strict=True):
-        rows = [row for row in read_log(out / task.name / "log.csv") if row[1] == "dev"]
-        at = {step: {figure: value for s, _, figure, value in rows if s == step} for step in (0, progress.best_step)}
-        parts[task.name] = {
-            "tensors": {name: list(tensor.shape) for name, tensor in task.module.state_dict().items()},
-            "fit": fit_config(config, task.name).model_dump(),
-            "best_step": progress.best_step,
-            "held_out": {"untrained": at[0], "trained": at[progress.best_step]},
-        }
     return {
         "name": NAME,
-        "parts": parts,
+        "parts": {name: _part(config, out, name) for name in parts},
         "features": {name: feature.model_dump() for name, feature in config.data.features.items()},
         "views_trained_on": split,
         "data_sha256": data_digests(out / "cache", split),
         "torch": version("torch"),
+    }
+
+
+def _part(config: TrainingConfig, out: Path, name: str) -> dict[str, Any]:
+    from lift3d_model.checkpoint import read_tensors
+    from lift3d_model.training.log import read_log
+    from lift3d_model.training.loop import BEST
+
+    tensors, about = read_tensors((out / name / BEST).read_bytes())
+    best = int(about["step"])
+    rows = [row for row in read_log(out / name / "log.csv") if row[1] == "dev"]
+    at = {step: {figure: value for s, _, figure, value in rows if s == step} for step in (0, best)}
+    return {
+        "tensors": {key: list(tensor.shape) for key, tensor in tensors.items()},
+        "fit": fit_config(config, name).model_dump(),
+        "best_step": best,
+        "held_out": {"untrained": at[0], "trained": at[best]},
     }
 
 

@@ -76,6 +76,7 @@ def test_from_a_dataset_to_a_checkpoint(values: dict[str, Any]) -> None:
     checkpoint, digest = load_weights(LiftConfig(weights=str(out / "lift3d.safetensors")))
     assert digest == card["sha256"]
     assert checkpoint is not None and checkpoint.group("weighting")
+    assert list(card["parts"]) == ["weighting"]
     stamps = {path: path.stat().st_mtime_ns for path in scene.glob("*.npy")}
     assert train(parse_training({**values, "parts": ["weighting"]})) == card
     assert {path: path.stat().st_mtime_ns for path in scene.glob("*.npy")} == stamps
