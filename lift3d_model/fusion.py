@@ -21,6 +21,8 @@ WIDTH = 0.7
 """Standard deviation, in planes, of how two views' depths of one surface differ."""
 RELATIVE_WIDTH = 0.01
 """The same relative to the depth, for scenes where planes are thinner than the cameras' errors."""
+NOWHERE = -1e4
+"""Position of a hypothesis that is none."""
 OWN_WEIGHT = 1.5
 """Weight of the view's own hypothesis: it alone saw the pixel itself."""
 
@@ -55,26 +57,43 @@ def fuse(views: Views, depth: Tensor, swept: Sweep, target: int, sources: Sequen
     height, width = position.shape
     shown = [shown_depth(views, depth, target, s)[:height, :width] for s in sources]
     others = torch.stack(shown) if shown else position.new_zeros(0, height, width)
-    known = torch.cat([torch.ones_like(position)[None], (others > 0).to(position.dtype)])
     planes = (1.0 / others.clamp_min(1e-9) - swept.first) / swept.step
-    hypotheses = torch.where(known > 0, torch.cat([position[None], planes]), torch.full_like(known, -1e4))
-    weight = known * known.new_tensor([OWN_WEIGHT, *[1.0] * len(shown)])[:, None, None]
+    hypotheses = torch.cat([position[None], torch.where(others > 0, planes, torch.full_like(planes, NOWHERE))])
+    weight = torch.cat([torch.full_like(position, OWN_WEIGHT)[None], (others > 0).to(position.dtype)])
     scale = (WIDTH**2 + (RELATIVE_WIDTH * swept.inverse(position) / swept.step) ** 2).rsqrt()
-    return _vote(hypotheses, weight, known, scale)
+    voted = vote(hypotheses * scale, weight)
+    shown_by = (others > 0).sum(0).to(position.dtype)
+    return Fused(voted.mean / scale, voted.support, shown_by, voted.first, voted.deviation / scale)
 
 
-def _vote(hypotheses: Tensor, weight: Tensor, known: Tensor, scale: Tensor) -> Fused:
-    """Mode and mean of weighted hypotheses [N, h, w]; the first is the target's own."""
-    support = torch.stack([(weight * _kernel((hypotheses - one) * scale)).sum(0) * (one > -1e3) for one in hypotheses])
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What most hypotheses share: [h, w] each.
+
+    Attributes:
+        mean: of the supporters of the best supported one; deviation: their standard deviation.
+        support: their weight; first: the weight of those who support the first hypothesis.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    support: Tensor
+    first: Tensor
+
+
+def vote(hypotheses: Tensor, weight: Tensor) -> Vote:
+    """Mode of weighted hypotheses [N, h, w], in units of how far two of one surface usually lie apart.
+
+    One without weight has no say; it must lie far from all others (`NOWHERE`).
+    """
+    support = torch.stack([(weight * _bell(hypotheses - one)).sum(0) for one in hypotheses])
     best, winner = support.max(dim=0)
-    centre = hypotheses.gather(0, winner[None])
-    near = weight * _kernel((hypotheses - centre) * scale)
-    total = near.sum(0)
+    near = weight * _bell(hypotheses - hypotheses.gather(0, winner[None]))
+    total = near.sum(0).clamp_min(1e-9)
     mean = (near * hypotheses).sum(0) / total
     variance = (near * (hypotheses - mean).square()).sum(0) / total
-    return Fused(mean, best, known[1:].sum(0), support[0], variance.sqrt())
+    return Vote(mean, variance.sqrt(), best, support[0])
 
 
-def _kernel(distance: Tensor) -> Tensor:
-    """Bell of unit height and finite reach."""
+def _bell(distance: Tensor) -> Tensor:
     return torch.exp(-0.5 * distance.square())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lift3d_model.density import COARSE_PIXELS, WORKING_PIXELS, Sweep, SweepSettings, shrink, sweep
 from lift3d_model.fusion import Fused, fuse
+from lift3d_model.holes import fill_holes
 from lift3d_model.refinement import Refined, Refiners, analytic, describe
 from lift3d_model.sampling import pad_to
 from lift3d_model.upsampling import guided_upsample
@@ -59,24 +60,48 @@ def propose(
         elif sources[v]:
             swept = sweep(working, coarse, v, torch.tensor(sources[v][:SWEPT_SOURCES], device=views.device), settings)
             refined = _refine(working, v, swept, None, refiners)
-            mode[v], spread[v], _ = _full(views, working, v, swept, refined)
+            mode[v], spread[v], _ = _full(
+                views, working, v, swept.inverse(refined.position), refined.spread, refined.trust
+            )
             found[v] = swept = replace(swept, position=refined.position)
             depth[v] = pad_to(swept.depth, *depth.shape[1:])
     return Depths(mode, spread, (mode > 0).to(mode.dtype), Sweeps(working, tuple(found), depth))
 
 
 def confirm(depths: Depths, views: Views, target: int, sources: Sequence[int], refiners: Refiners | None) -> Depths:
-    """The same depths, a swept target's corrected by its sources' and trusted as far as these agree."""
-    sweeps = depths.sweeps
-    swept = sweeps.found[target] if sweeps else None
-    if sweeps is None or swept is None:
+    """The same depths, the target's completed by its sources'.
+
+    Swept depth is corrected, and trusted as far as the sources agree; sensor depth keeps its readings and gets its
+    holes filled.
+    """
+    belief = _completed(depths, views, target, sources, refiners)
+    if belief is None:
         return depths
-    fused = fuse(sweeps.views, sweeps.depth, swept, target, sources)
-    refined = _refine(sweeps.views, target, swept, fused, refiners)
-    maps = _full(views, sweeps.views, target, swept, refined)
     mode, spread, trust = depths.mode.clone(), depths.spread.clone(), depths.trust.clone()
-    mode[target], spread[target], trust[target] = maps
+    mode[target], spread[target], trust[target] = belief
     return replace(depths, mode=mode, spread=spread, trust=trust)
+
+
+def _completed(
+    depths: Depths, views: Views, target: int, sources: Sequence[int], refiners: Refiners | None
+) -> Tensor | None:
+    """[3, H, W]: a target's new depth, spread and trust; None where there is nothing to do."""
+    sweeps = depths.sweeps
+    if sweeps is None:
+        return None
+    swept = sweeps.found[target]
+    if swept is not None:
+        fused = fuse(sweeps.views, sweeps.depth, swept, target, sources)
+        refined = _refine(sweeps.views, target, swept, fused, refiners)
+        return _full(views, sweeps.views, target, swept.inverse(refined.position), refined.spread, refined.trust)
+    height, width = views.sizes[target].tolist()
+    readings = depths.mode[target, :height, :width] > 0
+    if not bool(readings.any()) or bool(readings.all()):
+        return None
+    depth, spread, trust = fill_holes(sweeps.views, sweeps.depth, target, sources)
+    filled = _full(views, sweeps.views, target, torch.where(depth > 0, 1.0 / depth, depth), spread, trust)
+    own = torch.stack([depths.mode[target], depths.spread[target], depths.trust[target]])
+    return torch.where(depths.mode[target] > 0, own, filled)
 
 
 def refine_solo(working: Views, v: int, swept: Sweep, refiners: Refiners | None) -> Sweep:
@@ -93,15 +118,17 @@ def _refine(working: Views, v: int, swept: Sweep, fused: Fused | None, refiners:
     return network.refine(described, swept)
 
 
-def _full(views: Views, working: Views, v: int, swept: Sweep, refined: Refined) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth, relative spread and trust at full resolution [H, W], 0 on padding."""
+def _full(views: Views, working: Views, v: int, inverse: Tensor, spread: Tensor, trust: Tensor) -> Tensor:
+    """[3, H, W]: depth, relative spread and trust at full resolution from inverse depth (0 = unknown) and so on [h, w].
+
+    All are 0 on padding.
+    """
     height, width = views.sizes[v].tolist()
-    h, w = refined.position.shape
-    maps = torch.stack([swept.inverse(refined.position), refined.spread, refined.trust])
+    h, w = inverse.shape
+    maps = torch.stack([inverse, spread, trust])
     large = guided_upsample(maps, working.images[v, :, :h, :w], views.images[v, :, :height, :width])
-    large[0] = 1.0 / large[0]
-    found = pad_to(large, *views.images.shape[-2:])
-    return found[0], found[1], found[2]
+    depth = torch.where(large[:1] > 0, 1.0 / large[:1], torch.zeros_like(large[:1]))
+    return pad_to(torch.cat([depth, large[1:]]), *views.images.shape[-2:])
 
 
 def working_depth(depth: Tensor, views: Views, working: Views, v: int) -> Tensor:
