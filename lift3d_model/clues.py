@@ -85,9 +85,12 @@ def correction(
     Returns:
         [E, R] > 0; 1 where nothing was learned.
     """
-    total = torch.zeros_like(landings.z)
-    for name, clue in _clues(curves, regime, views, depths, target, landings, weight):
-        total = total + curves(name, clue)
+    factors = [curves(name, clue) for name, clue in _clues(curves, regime, views, depths, target, landings, weight)]
+    if not factors:
+        return torch.ones_like(landings.z)
+    total = factors[0]
+    for factor in factors[1:]:
+        total = total + factor
     return total.clamp(-8.0, 8.0).exp()
 
 
