@@ -12,12 +12,13 @@ from typing import Any
 from pipeline import __version__
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.label_tables import ablation_tables, confidence_tables, noise_tables, operator_tables
-from pipeline.benchmark.options import PARTS, Options
+from pipeline.benchmark.options import PARTS, WEIGHTS, Options
 from pipeline.benchmark.scenes import BenchScene, open_scenes
 from pipeline.benchmark.table import Table, replace_section, section
 from pipeline.benchmark.view_tables import depth_tables, view_tables
 from pipeline.fingerprint import CONTRACT_VERSION
-from schemas.config import ReaderConfig
+from pipeline.lift_weights import weights_sha256
+from schemas.config import LiftConfig, ReaderConfig
 
 VERSION = 1
 """Raised whenever the same labels would get other figures than before."""
@@ -89,8 +90,9 @@ def benchmark_lift(
 
 
 def assemble(cells: Cells) -> Report:
-    """Tables of everything on file."""
-    found = list(cells.all())
+    """Tables of everything on file that was measured with the checkpoint that is shipped now, or with a named one."""
+    shipped = weights_sha256(LiftConfig())
+    found = [cell for cell in cells.all() if not _outdated(cell["key"], shipped)]
     of = {part: [cell for cell in found if cell["part"] == part] for part in PARTS}
     tables = {
         "a": noise_tables(of["a"]),
@@ -101,6 +103,10 @@ def assemble(cells: Cells) -> Report:
         "f": ablation_tables(of["f"]),
     }
     return Report({part: some for part, some in tables.items() if some}, sum(cell["seconds"] for cell in found))
+
+
+def _outdated(key: dict[str, Any], shipped: str | None) -> bool:
+    return bool(key.get("lift", {}).get("weights") == WEIGHTS and key.get("checkpoint") != shipped)
 
 
 def _measure(bench: BenchScene, options: Options, cells: Cells) -> None:

@@ -12,7 +12,7 @@ from pipeline.benchmark.cells import NOT_MEASURED, Cells
 from pipeline.benchmark.depths import found_depths
 from pipeline.benchmark.labelled import measure_entry
 from pipeline.benchmark.labels import spoiled
-from pipeline.benchmark.lift import SECTION, benchmark_lift
+from pipeline.benchmark.lift import SECTION, assemble, benchmark_lift
 from pipeline.benchmark.lifts import Memory, Variant, config_of, lift_targets
 from pipeline.benchmark.novel import MEAN, WARP, measure_case, warped_values
 from pipeline.benchmark.operators import RawRgb
@@ -43,7 +43,8 @@ def test_a_run_measures_writes_its_tables_and_goes_on_where_it_was(sample_room, 
     assert "lift, depth" in document.read_text()
     assert (out / "table.md").read_text() == report.markdown()
 
-    benchmark_lift([str(sample_room)], out, options)
+    again = benchmark_lift([str(sample_room)], out, options)
+    assert again.markdown() == report.markdown()
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*.json")} == cells
 
 
@@ -215,3 +216,23 @@ def test_a_source_without_scenes_is_an_error(tmp_path):
 
     with pytest.raises(DatasetError):
         benchmark_lift([str(tmp_path)], tmp_path / "out", Options(), reader=ReaderConfig())
+
+
+def test_measurements_with_another_shipped_checkpoint_are_left_out(tmp_path):
+    cells = Cells(tmp_path, {})
+    labels = {"group": "rooms", "mode": "depth", "sources": 8, "noise": 1.0}
+    scores = {"miou": 0.5, "accuracy": 0.5, "boundary_f1": 0.5, "consistency": 0.5}
+    for what, weights in (("lift", "default"), ("analytic lift", "none")):
+        key = {"lift": {"weights": weights}, "checkpoint": "an older one" if weights == "default" else None}
+        cells.measure("a", {**labels, "what": what, "scene": "a"}, key, lambda: scores)
+    (table,) = assemble(cells).tables["a"]
+    assert [row[1] for row in table.rows] == ["analytic lift, depth"]
+
+
+def test_the_command_refuses_nonsense_before_it_looks_at_anything(tmp_path, capsys):
+    from jobs.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["benchmark", "lift", str(tmp_path / "absent"), "--out", str(tmp_path), "--parts", "a,z"])
+    assert stop.value.code == 2
+    assert "choose from a,b,c,d,e,f" in capsys.readouterr().err
