@@ -12,7 +12,7 @@ COLUMNS = ("step", "part", "figure", "value")
 
 
 class Log:
-    """Rows (step, part, figure, value) of one file; `part` is train or dev.
+    """Rows (step, part, figure, value) of one file; `part` is train, dev or kept.
 
     Args:
         path: the CSV file.

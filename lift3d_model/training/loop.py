@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,15 @@ from torch import Generator
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from lift3d_model.checkpoint import write_tensors
+from lift3d_model.checkpoint import read_tensors, write_tensors
 from lift3d_model.training.log import Log
 from lift3d_model.training.state import STATE, Progress, load_state, save_state, write_whole
 from lift3d_model.training.task import Task
 
 BEST = "best.safetensors"
 SCORE = "score"
-"""The validation figure that decides which step is best: lower is better."""
+"""The validation figure that decides which weights are kept: lower is better. Several, `score:<prefix>`, decide each
+for the tensors whose names begin so (the longest prefix counts); before the first step counts as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class FitSettings:
 def fit(task: Task, out: Path, settings: FitSettings) -> Progress:
     """Train a task in OUT/<name>, going on where an earlier run stopped.
 
-    Leaves there the log, the state and the weights of the best validation. The first interrupt (SIGINT) saves and
+    Leaves there the log, the state and the weights of the best validations. The first interrupt (SIGINT) saves and
     raises `KeyboardInterrupt`.
     """
     folder = out / task.name
@@ -64,7 +65,7 @@ def fit(task: Task, out: Path, settings: FitSettings) -> Progress:
     log = Log(folder / "log.csv", progress.step)
     if progress.step == 0:
         _validate(task, folder, log, progress)
-    saved = monotonic()
+    saved, begun = monotonic(), progress.step
     with _interruptible() as interrupted:
         while progress.step < settings.steps and not interrupted:
             _step(task, optimizer, rng, progress, settings, log)
@@ -76,6 +77,8 @@ def fit(task: Task, out: Path, settings: FitSettings) -> Progress:
     save_state(folder / STATE, task.module, optimizer, rng, progress)
     if interrupted:
         raise KeyboardInterrupt
+    if progress.step > begun:
+        _validate_kept(task, folder, log, progress)
     return progress
 
 
@@ -104,18 +107,42 @@ def _step(task: Task, optimizer: AdamW, rng: Generator, progress: Progress, sett
 
 
 def _validate(task: Task, folder: Path, log: Log, progress: Progress) -> None:
-    """Score the weights; where they are the best so far, keep them."""
+    """Score the weights; keep those that are the best so far."""
+    figures = _figures(task)
+    log.add(progress.step, "dev", figures)
+    _say(task, f"validation at step {progress.step}", figures)
+    scores = [name for name in figures if name == SCORE or name.startswith(f"{SCORE}:")]
+    better = {name for name in scores if figures[name] < progress.best.get(name, math.inf)}
+    progress.best |= {name: figures[name] for name in better}
+    progress.best_step |= dict.fromkeys(better, progress.step)
+    if better:
+        path, current = folder / BEST, dict(task.module.state_dict())
+        kept = read_tensors(path.read_bytes())[0] if path.exists() else current
+        chosen = {name: (current if _score_of(name, scores) in better else kept)[name] for name in current}
+        about = {"steps": json.dumps(progress.best_step), "config": json.dumps(task.config())}
+        write_whole(path, write_tensors(chosen, about))
+
+
+def _score_of(tensor: str, scores: Sequence[str]) -> str:
+    """The score that decides about a tensor."""
+    prefixes = {name: name.removeprefix(SCORE).removeprefix(":") for name in scores}
+    return max((name for name in scores if tensor.startswith(prefixes[name])), key=lambda name: len(prefixes[name]))
+
+
+def _validate_kept(task: Task, folder: Path, log: Log, progress: Progress) -> None:
+    """Log the figures of the weights that were kept, as `kept`; the module ends with them."""
+    task.module.load_state_dict(read_tensors((folder / BEST).read_bytes())[0])
+    figures = _figures(task)
+    log.add(progress.step, "kept", figures)
+    _say(task, "what is kept", figures)
+
+
+def _figures(task: Task) -> dict[str, float]:
     task.module.eval()
     with torch.no_grad():
         figures = task.validate()
     task.module.train()
-    log.add(progress.step, "dev", figures)
-    _say(task, f"validation at step {progress.step}", figures)
-    score = figures.get(SCORE, math.inf)
-    if score < progress.best:
-        progress.best, progress.best_step = score, progress.step
-        about = {"step": str(progress.step), "config": json.dumps(task.config())}
-        write_whole(folder / BEST, write_tensors(task.module.state_dict(), about))
+    return figures
 
 
 def _say(task: Task, what: str, figures: dict[str, float]) -> None:

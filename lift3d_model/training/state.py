@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ class Progress:
     """What a run has reached.
 
     Attributes:
-        step: steps done; best: lowest validation score so far and at which step.
+        step: steps done.
+        best: lowest value so far of each validation score, and best_step: after how many steps.
     """
 
     step: int = 0
-    best: float = float("inf")
-    best_step: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: dict[str, int] = field(default_factory=dict)
 
 
 def save_state(path: Path, module: nn.Module, optimizer: AdamW, rng: Generator, progress: Progress) -> None:

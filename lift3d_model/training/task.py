@@ -29,7 +29,10 @@ class Task(Protocol):
         ...
 
     def validate(self) -> dict[str, float]:
-        """Figures on views that no step ever looks at, the same ones every time."""
+        """Figures on views that no step ever looks at, the same ones every time.
+
+        One of them is `score`, lower being better, or several are `score:<prefix of tensor names>` (see `loop.SCORE`).
+        """
         ...
 
     def config(self) -> dict[str, object]:

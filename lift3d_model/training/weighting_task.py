@@ -7,7 +7,7 @@ every view's features, its own included, are spoiled in patches, and the unspoil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,13 @@ SMOOTHNESS = 5e-4
 """Price of a curve's bends (squared second differences)."""
 SPOILED = (0.1, 0.5)
 """Share of a view that is spoiled, at least and at most."""
+SCORES = {
+    "score:values.": ("guided", "label"),
+    "score:values.novel_": ("novel",),
+    "score:values.votes_certain_": ("votes_sensor",),
+    "score:values.votes_uncertain_": ("votes_swept",),
+}
+"""Which figures, by the beginning of their names, decide about which curves."""
 PRIOR = 0.05
 """Votes that every class has to begin with."""
 VALIDATED = 3
@@ -55,7 +62,7 @@ class WeightingTask:
         return total, {f"{example.kind}_{name}": float(value.detach()) for name, value in losses.items()}
 
     def validate(self) -> dict[str, float]:
-        """Mean losses on fixed held-out targets by kind and depth, and `score`, the mean of all of them."""
+        """Mean losses on fixed held-out targets by kind and depth; each group of curves is scored by its own kinds."""
         figures: dict[str, list[float]] = defaultdict(list)
         rng = Generator().manual_seed(1)
         for scene in self._dev:
@@ -65,7 +72,7 @@ class WeightingTask:
                     for depth in ("sensor", "swept"):
                         self._score(scene, target, (kind, depth), rng, figures)
         means = {name: sum(values) / len(values) for name, values in sorted(figures.items())}
-        return {"score": sum(means.values()) / max(len(means), 1), **means}
+        return {score: _mean_of(means, kinds) for score, kinds in SCORES.items()} | means
 
     def _score(
         self, scene: CachedScene, target: int, case: tuple[str, str], rng: Generator, figures: dict[str, list[float]]
@@ -143,6 +150,11 @@ class WeightingTask:
     def _bends(self) -> Tensor:
         curves = [self.module.curve(name) for name in self.module.values]
         return torch.stack([curve.diff(n=2).square().sum() for curve in curves]).sum()
+
+
+def _mean_of(figures: Mapping[str, float], beginnings: tuple[str, ...]) -> float:
+    chosen = [value for name, value in figures.items() if name.startswith(beginnings)]
+    return sum(chosen) / len(chosen) if chosen else 0.0
 
 
 def _votes(ids: Tensor, weight: Tensor) -> Tensor:

@@ -72,14 +72,14 @@ def _part(config: TrainingConfig, out: Path, name: str) -> dict[str, Any]:
     from lift3d_model.training.loop import BEST
 
     tensors, about = read_tensors((out / name / BEST).read_bytes())
-    best = int(about["step"])
-    rows = [row for row in read_log(out / name / "log.csv") if row[1] == "dev"]
-    at = {step: {figure: value for s, _, figure, value in rows if s == step} for step in (0, best)}
+    rows = read_log(out / name / "log.csv")
+    untrained = {figure: value for step, part, figure, value in rows if part == "dev" and step == 0}
+    kept = {figure: value for _, part, figure, value in rows if part == "kept"}
     return {
         "tensors": {key: list(tensor.shape) for key, tensor in tensors.items()},
         "fit": fit_config(config, name).model_dump(),
-        "best_step": best,
-        "held_out": {"untrained": at[0], "trained": at[best]},
+        "kept_from_step": json.loads(about["steps"]),
+        "held_out": {"untrained": untrained, "kept": kept},
     }
 
 

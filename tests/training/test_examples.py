@@ -1,15 +1,20 @@
 """What steps look at: reproducible, within bounds, spoiled as much as was asked."""
 
+import itertools
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
+from lift3d_model.checkpoint import read_tensors
 from lift3d_model.training.examples import DEPTHS, KINDS, blobs, draw_example, make_example, noisy_depth, spoil_features
 from lift3d_model.training.loop import FitSettings, fit
 from lift3d_model.training.pseudo_labels import CLASSES, centroids, mistaken, wobbled
 from lift3d_model.training.scenes import open_cache
+from lift3d_model.training.state import STATE
 from lift3d_model.training.weighting_task import WeightingTask
 
 CPU = torch.device("cpu")
@@ -76,14 +81,26 @@ def test_mistakes_are_made_view_by_view(cache: Path) -> None:
 
 
 def test_training_on_a_cache_changes_curves_and_resumes_exactly(cache: Path, tmp_path: Path) -> None:
-    def run(out: str, *steps: int) -> WeightingTask:
-        for count in steps:
-            task = WeightingTask(*open_cache(cache), CPU)
-            fit(task, tmp_path / out, FitSettings(steps=count, warmup=1, learning_rate=0.05, validate_every=50))
-        return task
+    settings = FitSettings(steps=6, warmup=1, learning_rate=0.05, validate_every=50)
 
-    # The rate depends on the number of steps in all, so both halves of the stopped run ask for the same number.
-    whole = run("whole", 6).module.state_dict()
-    again = run("again", 6, 6).module.state_dict()
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert sum(bool(value.abs().max() > 0) for value in whole.values()) > 5
+    def run(out: str, *, stop_at: int = 0) -> None:
+        task = WeightingTask(*open_cache(cache), CPU)
+        loss, calls = task.loss, itertools.count(1)
+
+        def stopping(rng: Generator) -> tuple[Tensor, dict[str, float]]:
+            if next(calls) == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return loss(rng)
+
+        task.loss = stopping  # type: ignore[method-assign]
+        fit(task, tmp_path / out, settings)
+
+    run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", stop_at=3)
+    run("parts")
+    whole, parts = (read_tensors((tmp_path / out / "weighting" / STATE).read_bytes())[0] for out in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    changed = [name for name in whole if name.startswith("module.") and bool(whole[name].abs().max() > 0)]
+    assert len(changed) > 5

@@ -65,10 +65,27 @@ def test_it_learns_and_keeps_the_best(tmp_path: Path):
     task = Line()
     before = task.validate()["score"]
     progress = fit(task, tmp_path, FitSettings(steps=200, warmup=5, learning_rate=0.1, validate_every=20))
-    assert progress.best < 0.02 * before
+    assert progress.best["score"] < 0.02 * before
     best, _ = read_tensors((tmp_path / "line" / BEST).read_bytes())
     task.module.load_state_dict(best)
-    assert task.validate()["score"] == pytest.approx(progress.best)
+    assert task.validate()["score"] == pytest.approx(progress.best["score"])
+
+
+def test_scores_by_prefix_keep_tensors_from_different_steps(tmp_path: Path):
+    task = Line()
+    before = _weights(task)
+
+    def validate() -> dict[str, float]:
+        weight, bias = _weights(task)
+        return {"score:": abs(bias - 1), "score:wei": abs(weight - before[0])}  # the weight is best as it began
+
+    task.validate = validate  # type: ignore[method-assign]
+    progress = fit(task, tmp_path, FitSettings(steps=60, warmup=1, learning_rate=0.05, validate_every=20))
+    best, _ = read_tensors((tmp_path / "line" / BEST).read_bytes())
+    assert float(best["weight"]) == before[0]
+    assert abs(float(best["bias"]) - 1) < abs(before[1] - 1)
+    assert progress.best_step["score:wei"] == 0 < progress.best_step["score:"]
+    assert [row[1] for row in read_log(tmp_path / "line" / "log.csv")].count("kept") == 2
 
 
 def test_the_state_of_another_task_is_refused(tmp_path: Path):

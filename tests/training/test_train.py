@@ -69,7 +69,7 @@ def test_from_a_dataset_to_a_checkpoint(values: dict[str, Any]) -> None:
     assert np.load(scene / "swept.npy").shape == (VIEWS, 2, 48, 64)
     assert np.load(scene / "features_mean.npy").shape == (VIEWS, 3, 6, 8)
     assert json.loads((out / "cache" / "split.json").read_text()) == {SCENE: 6}
-    assert card["parts"]["weighting"]["held_out"]["untrained"]["score"] > 0
+    assert card["parts"]["weighting"]["held_out"]["untrained"]["score:values."] > 0
     assert json.loads((out / "lift3d.json").read_text()) == card
     picture = cv2.imread(str(out / "lift3d.png"))
     assert picture is not None and picture.std() > 10
