@@ -135,13 +135,11 @@ def _warp_planes(source: Tensor, rays: Tensor, b: Tensor, planes: Tensor) -> tup
     """Source image [3, h', w'] seen through each plane: [3, h, w, D], and whether it is inside: [h, w, D]."""
     h, w = rays.shape[1:3]
     height, width = source.shape[-2:]
-    z = rays[2] + b[2] * planes
-    ahead = z > 1e-6
-    unit = 2.0 / z.clamp_min(1e-6)
-    x = (rays[0] + b[0] * planes).mul_(unit).div_(width)
-    y = (rays[1] + b[1] * planes).mul_(unit).div_(height)
-    seen = ahead & (x >= 0) & (x <= 2) & (y >= 0) & (y <= 2)
-    grid = torch.stack([x, y], dim=-1).sub_(1).view(1, h * w, len(planes), 2)
+    unit = 2.0 / (rays[2] + b[2] * planes).clamp_min_(1e-6)  # what is behind the camera lands far outside
+    x = (rays[0] + b[0] * planes).mul_(unit).div_(width).sub_(1)
+    y = (rays[1] + b[1] * planes).mul_(unit).div_(height).sub_(1)
+    seen = torch.maximum(x.abs(), y.abs()) <= 1
+    grid = torch.stack([x, y], dim=-1).view(1, h * w, len(planes), 2)
     warped = F.grid_sample(source[None], grid, padding_mode="border", align_corners=False)
     return warped[0].view(-1, h, w, len(planes)), seen
 
@@ -162,4 +160,5 @@ def _box(maps: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     planes = maps.shape[-1]
     kernel = maps.new_full((planes, 1, side, side), 1.0 / side**2)
-    return F.conv2d(maps.permute(2, 0, 1)[None], kernel, padding=radius, groups=planes)[0].permute(1, 2, 0)
+    batch = maps[None].permute(0, 3, 1, 2)  # in this order: another stride of the batch is no fast layout
+    return F.conv2d(batch, kernel, padding=radius, groups=planes)[0].permute(1, 2, 0)
