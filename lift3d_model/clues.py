@@ -35,22 +35,6 @@ class Curves(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ForVotes:
-    """The curves of class votes. What predicts a view's own look best (near views, seen alike) is not what outvotes an
-    operator's mistakes (many independent views), so classes have curves of their own.
-    """
-
-    curves: Curves
-
-    def __contains__(self, name: str) -> bool:
-        return f"votes_{name}" in self.curves
-
-    def __call__(self, name: str, clue: Tensor) -> Tensor:
-        """log factor of a clue of any shape."""
-        return self.curves(f"votes_{name}", clue)
-
-
-@dataclass(frozen=True, slots=True)
 class Landings:
     """Where the P samples of R target rays land in S views; E = S P witnesses.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lift3d_model.checkpoint import Checkpoint
-from lift3d_model.clues import Curves, ForVotes, own_factor
+from lift3d_model.clues import Curves, own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
 from lift3d_model.density import SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
@@ -102,7 +102,6 @@ class Lift3D:
     def __init__(self, settings: LiftSettings | None = None, checkpoint: Checkpoint | None = None) -> None:
         self.settings = settings or LiftSettings()
         self._curves = load_weighting(checkpoint.group("weighting")) if checkpoint else None
-        self._votes = ForVotes(self._curves) if self._curves is not None else None
         self._refiners = load_refiners(checkpoint.group("refiner")) if checkpoint else None
 
     def depths(
@@ -150,7 +149,7 @@ class Lift3D:
             values [classes, H, W]: shares of the corrected votes.
         """
         height, width = ids.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, self._votes)
+        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
         region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
         piece = _pieces(region, height, width, int(views.sizes[target, 1]))
@@ -174,17 +173,16 @@ class Lift3D:
 
         Args:
             features: [S + 1, C, h, w], cells `stride` image pixels wide, of the sources in order, then the target.
-            classes: whether they stand for classes, and are weighed as votes, or for how the view looks.
+            classes: whether they stand for classes. Learned weights are for how a view looks, which near views know
+                best; an operator's mistakes are outvoted best by many views, as the analytic weights have it.
 
         Returns:
             values [C, h, w].
         """
         h, w = features.shape[-2:]
-        witnesses = self._witnesses(
-            views, depths, target, sources, (h, w), stride, self._votes if classes else self._curves
-        )
-        values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
         curves = None if classes else self._curves
+        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride, curves)
+        values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
         own = (witnesses.slot == len(sources))[:, None]
         factor = own_factor(curves, (witnesses.weight * ~own).sum(0))
         weight = torch.where(own, witnesses.weight * factor, witnesses.weight)

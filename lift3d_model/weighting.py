@@ -55,21 +55,11 @@ SHAPES: Mapping[str, Shape] = {
     "novel_colour": COLOUR,
     "novel_turn": TURN,
     "novel_nearness": NEARNESS,
-    "votes_certain_deviation": DEVIATION,
-    "votes_certain_colour": COLOUR,
-    "votes_certain_turn": TURN,
-    "votes_certain_nearness": NEARNESS,
-    "votes_uncertain_deviation": DEVIATION,
-    "votes_uncertain_spread": SPREAD,
-    "votes_uncertain_colour": COLOUR,
-    "votes_uncertain_coarse": COLOUR,
-    "votes_uncertain_turn": TURN,
-    "votes_uncertain_nearness": NEARNESS,
     "dissent": DISSENT,
     "own": SUPPORT,
 }
-"""Curves by name: the clues of each regime (see `clues`), the same for class votes, a value's dissent from the others',
-and the others' support where the target's own value is weighed."""
+"""Curves by name: the clues of each regime (see `clues`), a value's dissent from the others', and the others' support
+where the target's own value is weighed."""
 CELLS = 256
 """Cells of a curve's table: what inference looks up."""
 FLAT = 0.01

@@ -17,9 +17,8 @@ from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 
 FEWEST, MOST = 3, 16
 """Source views of a step."""
-KINDS = ("novel", "guided", "label", "votes")
-"""novel: the target has no image; guided: it has one but no prediction; label: it has a prediction, as wrong as any;
-votes: the same for classes."""
+KINDS = ("novel", "guided", "label")
+"""novel: the target has no image; guided: it has one but no prediction; label: it has a prediction, as wrong as any."""
 DEPTHS = ("sensor", "noisy", "swept")
 
 

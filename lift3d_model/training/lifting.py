@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lift3d_model.clues import Curves, ForVotes, own_factor
+from lift3d_model.clues import own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features
 from lift3d_model.evidence import EvidenceSettings, gather_evidence
 from lift3d_model.training.examples import Example
@@ -27,15 +27,14 @@ class Rays:
     weight: Tensor
 
 
-def weigh_rays(example: Example, pixels: Tensor, weighting: Weighting | None) -> Rays:
-    """Witnesses of target pixels [R, 2] and their learned weights, or the analytic ones."""
+def weigh_rays(example: Example, pixels: Tensor, weighting: Weighting) -> Rays:
+    """Witnesses of target pixels [R, 2] and their learned weights."""
     settings = EvidenceSettings(colour_scale=None) if example.kind == "novel" else EvidenceSettings()
-    views, target, votes = example.views, example.target, example.kind == "votes"
-    curves: Curves | None = ForVotes(weighting) if votes and weighting is not None else weighting
-    evidence = gather_evidence(views, example.depths, target, example.sources, pixels, settings, curves)
+    views, target = example.views, example.target
+    evidence = gather_evidence(views, example.depths, target, example.sources, pixels, settings, weighting)
     view, landed, weight = example.sources[evidence.slot], evidence.pixels, evidence.weight
-    if votes or example.kind == "label":
-        own = torch.ones_like(weight[0]) * (1.0 if votes else own_factor(weighting, weight.sum(0)))
+    if example.kind == "label":
+        own = torch.ones_like(weight[0]) * own_factor(weighting, weight.sum(0))
         weight = torch.cat([weight, own[None]])
         view = torch.cat([view, view.new_tensor([target])])
         landed = torch.cat([landed, pixels[None].to(landed.dtype)])

@@ -17,7 +17,6 @@ from lift3d_model.geometry import pixel_centres
 from lift3d_model.sampling import sample_bilinear
 from lift3d_model.training.examples import KINDS, Example, draw, draw_example, make_example, spoil_features
 from lift3d_model.training.lifting import lift_rays, weigh_rays
-from lift3d_model.training.pseudo_labels import CLASSES, centroids, classes_at, mistaken, wobbled
 from lift3d_model.training.scenes import CachedScene
 from lift3d_model.weighting import Weighting
 
@@ -30,12 +29,8 @@ SPOILED = (0.1, 0.5)
 SCORES = {
     "score:values.": ("guided", "label"),
     "score:values.novel_": ("novel",),
-    "score:values.votes_certain_": ("votes_sensor",),
-    "score:values.votes_uncertain_": ("votes_swept",),
 }
 """Which figures, by the beginning of their names, decide about which curves."""
-PRIOR = 0.05
-"""Votes that every class has to begin with."""
 VALIDATED = 3
 """Held-out targets a scene, in each kind and with each depth."""
 
@@ -88,8 +83,6 @@ class WeightingTask:
     def _losses(self, example: Example, rng: Generator, operator: str | None = None) -> dict[str, Tensor]:
         names = sorted(example.scene.strides)
         chosen = operator or names[draw(rng, len(names))]
-        if example.kind == "votes":
-            return {chosen: self._vote_loss(example, chosen, rng)}
         losses = {chosen: self._feature_loss(example, chosen, rng)}
         if example.kind == "novel":
             losses["rgb"] = self._colour_loss(example, rng)
@@ -127,22 +120,6 @@ class WeightingTask:
         )
         return (error * seen).sum() / seen.sum().clamp_min(1)
 
-    def _vote_loss(self, example: Example, name: str, rng: Generator) -> Tensor:
-        """Cross-entropy of mistaken votes with what the same witnesses say before the mistakes."""
-        stride, centres = example.scene.strides[name], centroids(example.scene, name)
-        features = example.scene.tensor(f"features_{name}", example.chosen, self._device)
-        height, width = (int(side) for side in example.views.sizes[example.target])
-        picked = torch.randint(height * width, (RAYS,), generator=rng)
-        pixels = pixel_centres(height, width)[picked].to(self._device)
-        rays = weigh_rays(example, pixels, self.module)
-        maps = features[rays.view]
-        clean = classes_at(maps, rays.pixels, stride, centres)
-        moved = wobbled(example, rays.view, rays.pixels, rng)
-        said = mistaken(example, rays.view, rays.pixels, classes_at(maps, moved, stride, centres), rng)
-        truth = _votes(clean, weigh_rays(example, pixels, None).weight).argmax(0, keepdim=True)
-        share = (_votes(said, rays.weight) + PRIOR) / (rays.weight.sum(0) + PRIOR * CLASSES)
-        return -share.gather(0, truth).log().mean()
-
     def _spoiled(self, features: Tensor, rng: Generator) -> Tensor:
         least, most = SPOILED
         return spoil_features(features, least + (most - least) * float(torch.rand(1, generator=rng)), rng)
@@ -155,11 +132,6 @@ class WeightingTask:
 def _mean_of(figures: Mapping[str, float], beginnings: tuple[str, ...]) -> float:
     chosen = [value for name, value in figures.items() if name.startswith(beginnings)]
     return sum(chosen) / len(chosen) if chosen else 0.0
-
-
-def _votes(ids: Tensor, weight: Tensor) -> Tensor:
-    """[E, R] classes and weights -> [CLASSES, R]."""
-    return weight.new_zeros(CLASSES, ids.shape[1]).scatter_add(0, ids, weight)
 
 
 def _robust(found: Tensor, wanted: Tensor) -> Tensor:

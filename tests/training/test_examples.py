@@ -10,9 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from lift3d_model.checkpoint import read_tensors
-from lift3d_model.training.examples import DEPTHS, KINDS, blobs, draw_example, make_example, noisy_depth, spoil_features
+from lift3d_model.training.examples import DEPTHS, KINDS, blobs, draw_example, noisy_depth, spoil_features
 from lift3d_model.training.loop import FitSettings, fit
-from lift3d_model.training.pseudo_labels import CLASSES, centroids, mistaken, wobbled
 from lift3d_model.training.scenes import open_cache
 from lift3d_model.training.state import STATE
 from lift3d_model.training.weighting_task import WeightingTask
@@ -64,20 +63,6 @@ def test_noisy_depth_is_near_the_truth_or_a_hole() -> None:
     assert 0 < float((~known).float().mean()) < 0.4
     assert float((noisy[known] / 3 - 1).abs().max()) < 0.1
     assert float((noisy[known] / 3 - 1).std()) > 1e-3
-
-
-def test_mistakes_are_made_view_by_view(cache: Path) -> None:
-    train, _ = open_cache(cache)
-    example = make_example(train[0], 0, [1, 2, 3, 4], "votes", "sensor", _rng(), CPU)
-    view, pixels = torch.arange(5), torch.rand(5, 200, 2, generator=_rng()) * torch.tensor([32.0, 24.0])
-    classes = torch.randint(CLASSES, (1, 200), generator=_rng()).expand(5, 200)
-    said = mistaken(example, view, pixels, classes, _rng())
-    wrong = (said != classes).float().mean(1)
-    assert 0.02 < float(wrong.mean()) < 0.6
-    assert not all(torch.equal(said[0], row) for row in said)
-    moved = (wobbled(example, view, pixels, _rng()) - pixels).norm(dim=-1)
-    assert 0.3 < float(moved.mean()) < 10
-    assert torch.equal(centroids(train[0], "f"), centroids(train[0], "f"))
 
 
 def test_training_on_a_cache_changes_curves_and_resumes_exactly(cache: Path, tmp_path: Path) -> None:
