@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lift3d_model.geometry import pixel_centres
-
 COLOUR_SCALE = 0.08
 """RGB distance at which a working pixel's say falls to exp(-1/2)."""
+LEAST_SAY = 1e-4
+"""What is left of it at any distance: where no colour fits, the nearest pixels decide."""
 
 
 def guided_upsample(maps: Tensor, small: Tensor, image: Tensor) -> Tensor:
@@ -23,18 +23,23 @@ def guided_upsample(maps: Tensor, small: Tensor, image: Tensor) -> Tensor:
     (h, w), (height, width) = maps.shape[-2:], image.shape[-2:]
     if (h, w) == (height, width):
         return maps
-    x, y = (
-        pixel_centres(height, width, device=maps.device).float().T * maps.new_tensor([[w / width], [h / height]])
-    ) - 0.5
-    left, top = x.floor(), y.floor()
-    found, total = torch.zeros(len(maps), height * width, device=maps.device), torch.zeros(1, device=maps.device)
-    flat, flat_small, pixels = maps.flatten(1), small.flatten(1), image.flatten(1)
-    for dx in (0, 1):
-        for dy in (0, 1):
-            near = (1 - (left + dx - x).abs()) * (1 - (top + dy - y).abs())
-            index = ((top + dy).clamp(0, h - 1) * w + (left + dx).clamp(0, w - 1)).long()
-            distance = (flat_small[:, index] - pixels).square().sum(0)
-            weight = near * torch.exp(-0.5 * distance / COLOUR_SCALE**2) + 1e-4 * near
-            found += flat[:, index] * weight
+    both = torch.cat([maps, small])
+    y, x = (_positions(a, b, maps.device) for a, b in ((h, height), (w, width)))
+    found, total = torch.zeros(len(maps), height, width, device=maps.device), torch.zeros(1, device=maps.device)
+    for dy in (0, 1):
+        row = y.floor() + dy
+        rows = both.index_select(1, row.clamp(0, h - 1).long())
+        for dx in (0, 1):
+            column = x.floor() + dx
+            taken = rows.index_select(2, column.clamp(0, w - 1).long())
+            near = (1 - (row - y).abs())[:, None] * (1 - (column - x).abs())
+            distance = (taken[len(maps) :] - image).square_().sum(0)
+            weight = distance.mul_(-0.5 / COLOUR_SCALE**2).exp_().add_(LEAST_SAY).mul_(near)
+            found += taken[: len(maps)] * weight
             total = total + weight
-    return (found / total).view(-1, height, width)
+    return found / total
+
+
+def _positions(small: int, large: int, device: torch.device) -> Tensor:
+    """Where the centres of so many pixels lie in a row of fewer, in integer-centred coordinates."""
+    return (torch.arange(large, device=device) + 0.5) * (small / large) - 0.5
