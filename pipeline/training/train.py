@@ -72,13 +72,17 @@ def _part(config: TrainingConfig, out: Path, name: str) -> dict[str, Any]:
     from lift3d_model.training.loop import BEST
 
     tensors, about = read_tensors((out / name / BEST).read_bytes())
-    rows = read_log(out / name / "log.csv")
+    shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
+    log = out / name / "log.csv"
+    if not log.exists():
+        return {"tensors": shapes, "trained": "elsewhere, and its weights put here"}
+    rows = read_log(log)
     untrained = {figure: value for step, part, figure, value in rows if part == "dev" and step == 0}
     kept = {figure: value for _, part, figure, value in rows if part == "kept"}
     return {
-        "tensors": {key: list(tensor.shape) for key, tensor in tensors.items()},
+        "tensors": shapes,
         "fit": fit_config(config, name).model_dump(),
-        "kept_from_step": json.loads(about["steps"]),
+        "kept_from_step": json.loads(about.get("steps", "{}")),
         "held_out": {"untrained": untrained, "kept": kept},
     }
 
@@ -104,6 +108,8 @@ def _join_logs(out: Path, names: Sequence[str]) -> None:
         rows = csv.writer(file)
         rows.writerow(("step", "part", "figure", "value"))
         for name in names:
+            if not (out / name / "log.csv").exists():
+                continue
             rows.writerows(
                 (step, part, f"{name}.{figure}", f"{value:.6g}")
                 for step, part, figure, value in read_log(out / name / "log.csv")
