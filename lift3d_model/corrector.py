@@ -1,8 +1,10 @@
 """Stage II, second half: the inconsistency corrector. Weights from agreement; values are never touched by them.
 
-R_i = sum_j A_ij g_j - g_i with rows of A given by base weight x reliability: a witness that disagrees with what the
-others say, over the whole region that it belongs to, is replaced by them. Works on ids (votes) and on features of any
-channel count; channels are only ever weighted, so permuting or duplicating them permutes or duplicates the output.
+R_i = sum_j A_ij g_j - g_i. For features, the rows of A are base weight x agreement, ray by ray: a witness that
+disagrees with what the others say is outvoted by them. For class ids, A is a lift of its own: every source's map is
+first lifted in that source's own view, from its sources, and what is blended at the target is g_i + R_i
+(`Lift3D.corrected_ids`).
+Channels are only ever weighted, so permuting or duplicating them permutes or duplicates the output.
 """
 
 from __future__ import annotations
@@ -21,16 +23,14 @@ class CorrectorSettings:
     """Constants of the reweighting.
 
     Attributes:
-        rounds: reweighting rounds, 0 = corrector off; a second one sharpens but starts to outvote small objects.
-        prior_agreement, prior_weight: what a region's agreement is taken for before anything is seen, and how much
-            evidence that is worth.
-        floor: least reliability, so that a lone witness still speaks.
+        rounds: reweighting rounds of features, and whether class maps are corrected at all; 0 = corrector off.
+        prior_agreement: what the agreement of a witness without company is taken for.
+        floor: least agreement, so that a lone witness still speaks.
         sharpness: exponent of the cosine for features.
     """
 
     rounds: int = 1
     prior_agreement: float = 0.35
-    prior_weight: float = 0.5
     floor: float = 0.02
     sharpness: float = 4.0
 
@@ -38,33 +38,6 @@ class CorrectorSettings:
 def vote(ids: Tensor, weight: Tensor, classes: int) -> Tensor:
     """Weighted votes: ids [E, R] in 0..classes-1, weight [E, R] -> [classes, R]."""
     return weight.new_zeros(classes, ids.shape[1]).scatter_add_(0, ids, weight)
-
-
-def correct_votes(
-    ids: Tensor, region: Tensor, weight: Tensor, classes: int, settings: CorrectorSettings
-) -> tuple[Tensor, Tensor]:
-    """Reliability-weighted votes of E witnesses.
-
-    A witness's region is judged as a whole: its reliability is the mean share of the *other* witnesses' evidence that
-    agrees with it, over all rays that land in the region.
-
-    Args:
-        ids: [E, R] class index of each witness.
-        region: [E, R] region it lies in, numbered so that no two views share a number.
-        weight: [E, R] base weights.
-
-    Returns:
-        votes [classes, R] and the final weights [E, R].
-    """
-    regions = int(region.max()) + 1 if region.numel() else 0
-    current = weight
-    for _ in range(settings.rounds):
-        votes = vote(ids, current, classes)
-        others = (votes.sum(0) - current).clamp_min(0)
-        agreeing = (votes.gather(0, ids) - current).clamp_min(0)
-        reliability = _region_mean(weight * agreeing, weight * others, region, regions, settings)
-        current = weight * reliability.clamp_min(settings.floor)
-    return vote(ids, current, classes), current
 
 
 def correct_features(
@@ -97,13 +70,3 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     """sum_i w_i g_i / sum_i w_i: values [E, C, R], weight [E, R] -> [C, R]; 0 where nothing is known."""
     total = torch.einsum("er,ecr->cr", weight, values)
     return total / weight.sum(0).clamp_min(1e-9)
-
-
-def _region_mean(agreeing: Tensor, others: Tensor, region: Tensor, regions: int, settings: CorrectorSettings) -> Tensor:
-    """[E, R]: each witness's region's share of agreement, shrunk towards the prior."""
-    index = region.flatten()
-    zeros = agreeing.new_zeros(regions)
-    numerator = zeros.scatter_add(0, index, agreeing.flatten())
-    denominator = zeros.scatter_add(0, index, others.flatten())
-    prior = settings.prior_agreement * settings.prior_weight
-    return ((numerator + prior) / (denominator + settings.prior_weight))[region]

@@ -18,6 +18,8 @@ from lift3d_model.views import Depths, Views
 
 CERTAIN_SPREAD = 0.011
 """Relative spread up to which one sample a ray is enough: sensor depth."""
+MOSTLY = 0.5
+"""Share of the rays that have to be certain: a sensor's few filled holes are no reason to ask twice everywhere."""
 NODES = {1: (0.0,), 2: (-0.7, 0.7), 3: (-1.2, 0.0, 1.2), 4: (-1.5, -0.5, 0.5, 1.5)}
 """Samples along a ray in standard deviations of its depth, for the usual counts."""
 
@@ -103,7 +105,7 @@ def home_index(views: Views, target: int, pixels: Tensor) -> Tensor:
 def _samples_on_rays(depths: Depths, target: int, home: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     """Depths [P, R], their shares of the ray [P, 1] (summing to one) and the spread [R] of each ray."""
     mode, spread = depths.mode[target].flatten()[home], depths.spread[target].flatten()[home]
-    if float(spread.max()) <= CERTAIN_SPREAD:
+    if float((spread <= CERTAIN_SPREAD).float().mean()) > MOSTLY:
         samples = 1
     nodes = mode.new_tensor(NODES[samples] if samples in NODES else torch.linspace(-1.5, 1.5, samples).tolist())
     share = torch.exp(-0.5 * nodes**2)

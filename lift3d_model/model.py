@@ -1,10 +1,11 @@
 """Lift3D, assembled: Stage I gives every view a depth belief, Stage II lifts any operator's values along the rays.
 
-    RGB, cameras --density--> depth beliefs --evidence--> base weights --corrector--> final weights
-    operator's ids or features of the source views ----------------------------------> weighted values at the target
+    RGB, cameras --proposal--> depth beliefs --evidence--> weight of every source pixel for every target ray
+    operator's values of the source views --corrector--> g_i + R_i --blending with those weights--> values at the target
+    class shares at the target --propagation along its colour and depth edges--> finished class shares
 
-Geometry and base weights come from colours and cameras only and serve every operator. This is the analytic model: all
-constants are settings. A trained model replaces the settings' fixed functions, not the flow.
+Geometry and weights come from colours and cameras only and serve every operator. Without a checkpoint all weights are
+analytic, their constants settings; a checkpoint adds learned factors and a learned depth, and the flow stays the same.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from torch import Tensor
 
 from lift3d_model.checkpoint import Checkpoint
 from lift3d_model.clues import Curves, own_factor
-from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes
+from lift3d_model.corrector import CorrectorSettings, correct_features, vote
 from lift3d_model.density import SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
 from lift3d_model.geometry import pixel_centres
+from lift3d_model.propagation import Guide, PropagationSettings, propagate
 from lift3d_model.proposal import confirm, propose
 from lift3d_model.refinement import load_refiners
-from lift3d_model.regions import connected_regions
 from lift3d_model.rendering import render_depth
 from lift3d_model.sampling import gather_flat, sample_bilinear
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
-TILES = 10
-"""Tiles along an image's width within which a region is judged as one thing."""
-PIECES = 1_048_583
-"""Slots for pieces of regions: a prime, far more than an image has pieces."""
+RAW_SAY = 0.3
+"""How far the agreement of raw predictions decides the confidence in a class."""
+TEMPERATURE = 0.35
+"""Of that confidence's logit, fitted on training rooms: evidence of many views is surer than its share says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class LiftSettings:
     sweep: SweepSettings = field(default_factory=SweepSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     corrector: CorrectorSettings = field(default_factory=CorrectorSettings)
+    propagation: PropagationSettings = field(default_factory=PropagationSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Lifted:
 
     Attributes:
         values: [C, h, w] class shares or features; 0 where there is no evidence.
+        classes: [C] the class of each channel, where channels are the classes that occur; None for features.
         witnesses: the evidence behind it, the target's own prediction last where it took part.
         weight: [E, R] final weights of the witnesses.
         sources: S, how many source views were asked; witnesses of slot S are the target itself.
@@ -64,6 +67,14 @@ class Lifted:
     witnesses: Evidence
     weight: Tensor
     sources: int
+    classes: Tensor | None = None
+
+    @property
+    def ids(self) -> Tensor:
+        """[h, w] int16: the class of the largest share, the lowest of equals; -1 where nothing is known."""
+        assert self.classes is not None
+        best = self.values.max(0)
+        return torch.where(best.values > 0, self.classes[best.indices], -1).to(torch.int16)
 
     @property
     def support(self) -> Tensor:
@@ -77,11 +88,11 @@ class Lifted:
             similarity: [E, R] in [0, 1] of each witness's own prediction with the finished one.
 
         Returns:
-            confidence [R] in [0, 1): agreeing final weight over total weight plus one, so that much agreeing evidence
-            is needed to come near 1 and none gives 0; and the mean share of the other views' base weight that agrees,
-            None where they have none.
+            confidence [R] in [0, 1], which needs much agreeing evidence to come near 1, and is 0 without any: of
+            classes, how likely the finished class is right; and the mean share of the other views' base weight that
+            agrees, None where they have none.
         """
-        confidence = (self.weight * similarity).sum(0) / (self.support + 1.0)
+        confidence = self._class_confidence(similarity) if self.classes is not None else self._agreeing(similarity)
         others = self.witnesses.slot < self.sources
         base = self.witnesses.weight[others]
         total = base.sum(0)
@@ -90,6 +101,18 @@ class Lifted:
             return confidence, None
         share = (base * similarity[others]).sum(0)[seen] / total[seen]
         return confidence, float(share.mean(dtype=torch.float64))
+
+    def _agreeing(self, similarity: Tensor) -> Tensor:
+        """[R]: agreeing weight over total weight plus one."""
+        return (self.weight * similarity).sum(0) / (self.support + 1.0)
+
+    def _class_confidence(self, similarity: Tensor) -> Tensor:
+        """[R]: the best class's share, damped where evidence is little or raw predictions differ, as a probability."""
+        raw = (self.weight * similarity).sum(0) / self.support.clamp_min(1e-9)
+        believed = self.support / (self.support + 1.0)
+        level = self.values.flatten(1).amax(0) * believed * (1.0 - RAW_SAY + RAW_SAY * raw)
+        odds = (level / (1.0 - level).clamp_min(1e-6)) ** (1.0 / TEMPERATURE)
+        return odds / (1.0 + odds)
 
 
 class Lift3D:
@@ -137,6 +160,20 @@ class Lift3D:
         trust[target] = (mode[target] > 0).to(trust.dtype)
         return Depths(mode, spread, trust)
 
+    def corrected_ids(
+        self, views: Views, depths: Depths, ids: Tensor, view: int, sources: Sequence[int], classes: int
+    ) -> Tensor:
+        """A view's class map g_i + R_i as a source for others: what its own sources make of it (see `corrector`).
+
+        Args and raises are those of `lift_ids`.
+
+        Returns:
+            [H, W] int16 class indices, -1 = nothing known; the view's own map where the corrector is off.
+        """
+        if self.settings.corrector.rounds == 0:
+            return ids[-1].to(torch.int16)
+        return self.lift_ids(views, depths, ids, view, sources, classes).ids
+
     def lift_ids(
         self, views: Views, depths: Depths, ids: Tensor, target: int, sources: Sequence[int], classes: int
     ) -> Lifted:
@@ -146,17 +183,24 @@ class Lift3D:
             ids: [S + 1, H, W] class indices 0..classes-1 (-1 = no prediction) of the sources in order, then the target.
 
         Returns:
-            values [classes, H, W]: shares of the corrected votes.
+            values [k, H, W]: shares of the k classes that occur.
         """
         height, width = ids.shape[-2:]
         witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
-        region = _regions(ids)[witnesses.slot].gather(1, witnesses.index)
-        piece = _pieces(region, height, width, int(views.sizes[target, 1]))
         weight = witnesses.weight * (seen >= 0)
-        votes, final = correct_votes(seen.clamp_min(0), piece, weight, classes, self.settings.corrector)
-        shares = votes / final.sum(0).clamp_min(1e-9)
-        return Lifted(shares.view(classes, height, width), witnesses, final, len(sources))
+        present = torch.zeros(classes, dtype=torch.bool, device=ids.device)
+        present[seen[seen >= 0]] = True
+        rank = (present.cumsum(0) - 1).clamp_min(0)
+        votes = vote(rank[seen.clamp_min(0)], weight, max(int(present.sum()), 1))
+        shares = propagate(votes, self._guide(views, depths, target), self.settings.propagation)
+        occurring = present.nonzero()[:, 0] if bool(present.any()) else rank[:1]
+        return Lifted(shares.reshape(-1, height, width), witnesses, weight, len(sources), occurring)
+
+    def _guide(self, views: Views, depths: Depths, target: int) -> Guide:
+        """What shares are spread along."""
+        height, width = views.sizes[target].tolist()
+        return Guide(views.images[target], depths.mode[target], depths.spread[target], (height, width))
 
     def lift_features(
         self,
@@ -166,8 +210,6 @@ class Lift3D:
         stride: float,
         target: int,
         sources: Sequence[int],
-        *,
-        classes: bool = False,
     ) -> Lifted:
         """Lift feature maps at their own resolution.
 
@@ -180,13 +222,12 @@ class Lift3D:
             values [C, h, w].
         """
         h, w = features.shape[-2:]
-        curves = None if classes else self._curves
-        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride, curves)
+        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride, self._curves)
         values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
         own = (witnesses.slot == len(sources))[:, None]
-        factor = own_factor(curves, (witnesses.weight * ~own).sum(0))
+        factor = own_factor(self._curves, (witnesses.weight * ~own).sum(0))
         weight = torch.where(own, witnesses.weight * factor, witnesses.weight)
-        mean, final = correct_features(values, weight, self.settings.corrector, curves)
+        mean, final = correct_features(values, weight, self.settings.corrector, self._curves)
         return Lifted(mean.view(-1, h, w), witnesses, final, len(sources))
 
     def _witnesses(
@@ -212,24 +253,6 @@ class Lift3D:
         evidence = replace(evidence, weight=evidence.weight * trust * covers)
         own = self.settings.self_weight
         return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
-
-
-def _regions(ids: Tensor) -> Tensor:
-    """[S + 1, H * W]: connected regions of each map, named by slot, row and column, so that padding changes no name."""
-    width = ids.shape[-1]
-    roots = torch.stack([connected_regions(one) for one in ids])
-    slot = torch.arange(len(ids), device=ids.device)[:, None]
-    return (slot << 32) + (roots // width << 16) + roots % width
-
-
-def _pieces(region: Tensor, height: int, width: int, true_width: int) -> Tensor:
-    """Cut regions [E, H * W] along a coarse grid on the target, since an object that was mistaken for the wall behind
-    it is one region with that wall. Pieces are numbered by a hash; two that share a number are judged as one.
-    """
-    y = torch.arange(height, device=region.device) * TILES // true_width
-    x = torch.arange(width, device=region.device) * TILES // true_width
-    tile = (y[:, None] * TILES + x).flatten()
-    return (region * 2654435761 + tile * 40503) % PIECES
 
 
 def _with_self(evidence: Evidence, slot: int, pixels: Tensor, home: Tensor, weight: float) -> Evidence:

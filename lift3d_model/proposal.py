@@ -75,11 +75,7 @@ def confirm(depths: Depths, views: Views, target: int, sources: Sequence[int], r
     holes filled.
     """
     belief = _completed(depths, views, target, sources, refiners)
-    if belief is None:
-        return depths
-    mode, spread, trust = depths.mode.clone(), depths.spread.clone(), depths.trust.clone()
-    mode[target], spread[target], trust[target] = belief
-    return replace(depths, mode=mode, spread=spread, trust=trust)
+    return depths if belief is None else depths.with_belief(target, belief)
 
 
 def _completed(
@@ -100,8 +96,7 @@ def _completed(
         return None
     depth, spread, trust = fill_holes(sweeps.views, sweeps.depth, target, sources)
     filled = _full(views, sweeps.views, target, torch.where(depth > 0, 1.0 / depth, depth), spread, trust)
-    own = torch.stack([depths.mode[target], depths.spread[target], depths.trust[target]])
-    return torch.where(depths.mode[target] > 0, own, filled)
+    return torch.where(depths.mode[target] > 0, depths.belief(target), filled)
 
 
 def refine_solo(working: Views, v: int, swept: Sweep, refiners: Refiners | None) -> Sweep:

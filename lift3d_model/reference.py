@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lift3d_model.corrector import CorrectorSettings
 from lift3d_model.evidence import EvidenceSettings
 from lift3d_model.matching import MatchingSettings
+from lift3d_model.propagation import LEAST_EVIDENCE, REACH, REACH_WIDTH, SURE, PropagationSettings
 from lift3d_model.smoothing import SmoothingSettings
 
 Array = NDArray[np.float64]
@@ -101,52 +102,78 @@ def base_weight(
     return float(visible * share * exp(-0.5 * float(difference @ difference) / settings.colour_scale**2))
 
 
-def flood_regions(ids: Ids) -> Ids:
-    """[H, W] -> [H, W]: 4-connected pixels of one id, named by the flat index of the first of them."""
-    height, width = ids.shape
-    region = np.full(ids.shape, -1, dtype=np.int64)
-    for name in range(height * width):
-        waiting = [(name // width, name % width)]
-        while waiting:
-            i, j = waiting.pop()
-            if region[i, j] >= 0:
-                continue
-            region[i, j] = name
-            for k, m in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
-                if 0 <= k < height and 0 <= m < width and region[k, m] < 0 and ids[k, m] == ids[i, j]:
-                    waiting.append((k, m))
-    return region
-
-
-def corrected_weights(ids: Ids, region: Ids, weight: Array, settings: CorrectorSettings) -> Array:
-    """[E, R] weights of E witnesses of R rays after the rounds of reweighting: see `corrector.correct_votes`."""
-    witnesses, rays = ids.shape
-    current = weight.copy()
-    for _ in range(settings.rounds):
-        agreeing = {int(name): settings.prior_agreement * settings.prior_weight for name in region.flat}
-        asked = {int(name): settings.prior_weight for name in region.flat}
-        for e in range(witnesses):
-            for r in range(rays):
-                for other in range(witnesses):
-                    if other == e:
-                        continue
-                    evidence = weight[e, r] * current[other, r]
-                    asked[int(region[e, r])] += evidence
-                    if ids[other, r] == ids[e, r]:
-                        agreeing[int(region[e, r])] += evidence
-        for e in range(witnesses):
-            for r in range(rays):
-                name = int(region[e, r])
-                current[e, r] = weight[e, r] * max(agreeing[name] / asked[name], settings.floor)
-    return current
-
-
 def votes(ids: Ids, weight: Array, classes: int) -> Array:
     """[classes, R]: the weights of the witnesses that say each class."""
     total = np.zeros((classes, ids.shape[1]))
     for e, r in np.ndindex(*ids.shape):
         total[ids[e, r], r] += weight[e, r]
     return total
+
+
+def spread_shares(
+    votes: Array, image: Array, depth: Array, spread: Array, size: tuple[int, int], settings: PropagationSettings
+) -> Array:
+    """[K, H, W] class shares of votes [K, H, W] after `propagation.propagate`, pixel by pixel.
+
+    Args:
+        image: [3, H, W]; depth, spread: [H, W]; size: (height, width) of the true image.
+    """
+    total = votes.sum(0)
+    own = votes / np.maximum(total, 1e-9)
+    margin = np.array([[_lead(own[:, i, j]) for j in range(total.shape[1])] for i in range(total.shape[0])])
+    contested = [(int(i), int(j)) for i, j in np.argwhere(((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0))]
+    steps = [(r * dy, r * dx) for r in spread_reaches(size[1]) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    shares, sureness = own.copy(), margin * total / (total + 1)
+    for _ in range(settings.rounds):
+        before, sure = shares.copy(), sureness.copy()
+        for i, j in contested:
+            heard, said = 0.0, np.zeros(len(votes))
+            for dy, dx in steps:
+                if 0 <= i + dy < size[0] and 0 <= j + dx < size[1]:
+                    alike = _likeness((i, j), (dy, dx), image, depth, float(spread[i, j]), (size, settings))
+                    heard += alike * sure[i + dy, j + dx]
+                    said += alike * sure[i + dy, j + dx] * before[:, i + dy, j + dx]
+            anchor, gain = total[i, j] * margin[i, j], settings.strength / (heard + 0.5)
+            shares[:, i, j] = (anchor * own[:, i, j] + gain * said) / max(anchor + gain * heard, 1e-9)
+            sureness[i, j] = _lead(shares[:, i, j]) * total[i, j] / (total[i, j] + 1)
+    return np.asarray(shares)
+
+
+def spread_reaches(width: int) -> list[int]:
+    """Distances of the neighbours that a pixel listens to."""
+    return sorted({max(round(r * width / REACH_WIDTH), 1) for r in REACH})
+
+
+def _lead(shares: Array) -> float:
+    """Best minus second best."""
+    ordered = sorted(shares.tolist(), reverse=True)
+    return float(ordered[0] - (ordered[1] if len(ordered) > 1 else 0.0))
+
+
+def _likeness(
+    pixel: tuple[int, int],
+    step: tuple[int, int],
+    image: Array,
+    depth: Array,
+    spread: float,
+    rest: tuple[tuple[int, int], PropagationSettings],
+) -> float:
+    """How alike a pixel and its neighbour a step away are: in colour, and in lying on one plane."""
+    (height, width), settings = rest
+
+    def at(times: int) -> tuple[int, int]:
+        i, j = pixel[0] + times * step[0], pixel[1] + times * step[1]
+        return min(max(i, 0), height - 1), min(max(j, 0), width - 1)
+
+    if depth[at(0)] <= 0 or depth[at(1)] <= 0:
+        return 0.0
+    before, here, there, beyond = (1 / depth[at(t)] if depth[at(t)] > 0 else 0.0 for t in (-1, 0, 1, 2))
+    bend = min(abs(there - 2 * here + before), abs(here - 2 * there + beyond), abs(there - here))
+    exponent = bend / (here * (settings.depth_scale + spread))
+    if settings.colour_scale is not None:
+        difference = image[:, at(1)[0], at(1)[1]] - image[:, at(0)[0], at(0)[1]]
+        exponent += float(difference @ difference) / (2 * settings.colour_scale**2)
+    return exp(-exponent)
 
 
 def corrected_mean(values: Array, weight: Array, settings: CorrectorSettings) -> Array:

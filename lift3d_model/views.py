@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,6 +55,16 @@ class Depths:
     spread: Tensor
     trust: Tensor
     sweeps: Sweeps | None = None
+
+    def belief(self, view: int) -> Tensor:
+        """[3, H, W]: a copy of one view's mode, spread and trust."""
+        return torch.stack([self.mode[view], self.spread[view], self.trust[view]])
+
+    def with_belief(self, view: int, belief: Tensor) -> Depths:
+        """The same depths, one view's replaced by a mode, spread and trust [3, H, W]."""
+        mode, spread, trust = self.mode.clone(), self.spread.clone(), self.trust.clone()
+        mode[view], spread[view], trust[view] = belief
+        return replace(self, mode=mode, spread=spread, trust=trust)
 
 
 def sensor_depths(depth: Tensor, spread: float = SENSOR_SPREAD) -> Depths:

@@ -1,4 +1,7 @@
-"""Comparing predictions: what one view says of a pixel against the finished label there."""
+"""Comparing predictions: what one view says of a pixel against the finished label there.
+
+Predictions are compared in their finished form: class indices [1, H, W] (-1 = none), else the values [C, H, W].
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,6 @@ from schemas.store import Kind
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def comparable(decoded: Tensor, kind: Kind) -> Tensor:
-    """The form in which decoded predictions are compared: class indices [1, H, W], else the values [C, H, W]."""
-    import torch
-
-    return decoded.argmax(0, keepdim=True).to(torch.int16) if kind == "classes" else decoded
 
 
 def similarity(theirs: Tensor, final: Tensor, kind: Kind) -> Tensor:
@@ -46,12 +42,12 @@ def operator_confidence(decoded: Tensor, kind: Kind, size: tuple[int, int]) -> T
     return shares.amax(0).clamp(0, 1)
 
 
-def changed_share(raw: Tensor, decoded: Tensor, kind: Kind) -> float | None:
+def changed_share(raw: Tensor, finished: Tensor, kind: Kind) -> float | None:
     """Share of pixels that lifting changed: another class, or a value that differs by over 2/255 of the range."""
     if kind == "features":
         return None
     if kind == "classes":
-        differs = raw.argmax(0) != decoded.argmax(0)
+        differs = raw != finished
     else:
-        differs = (raw - decoded).abs().amax(0) > 2.0 / 255.0 * raw.abs().amax().clamp_min(1e-9)
+        differs = (raw - finished).abs().amax(0) > 2.0 / 255.0 * raw.abs().amax().clamp_min(1e-9)
     return float(differs.double().mean())

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from schemas.config import LiftConfig
 from schemas.scene import Asset, Frame
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Raised whenever the same input and settings give another label than before."""
 
 Geometry = Literal["none", "depth", "rgb"]
@@ -64,13 +64,18 @@ def view_digests(frames: Sequence[Frame], sources: Sequence[Sequence[int]], lift
     ]
 
 
+def corrected_digest(own: str, sources: Sequence[str]) -> str:
+    """Digest of a view as a source whose prediction is first corrected by that of its own sources, in their order."""
+    return _hash("corrected", own, list(sources))
+
+
 def frame_fingerprint(model: str, lift: LiftConfig, target: str, sources: Sequence[str], *, sweeps: bool) -> str:
     """Fingerprint of one label.
 
     Args:
         model: `model_fingerprint`.
         lift: the settings; only those that matter for this label are used.
-        target, sources: `view_digests` of the target and its source views, best first.
+        target, sources: `view_digests` of the target and digests of its source views, best first.
         sweeps: whether the depth of any of these views is swept from RGB.
     """
     return _hash("label", CONTRACT_VERSION, model, _settings(lift, sweeps), target, list(sources))

@@ -60,6 +60,7 @@ class Labeler:
         self._fingerprint = self._operator.fingerprint()
         checkpoint, self._weights_sha256 = load_weights(config.lift)
         self._model = model or Lift3D(lift_settings(config.lift), checkpoint)
+        self._as_ids = self._operator.kind == "classes" and config.lift.method != "none"
 
     def label(self, chunk: Chunk) -> ChunkResult:
         """Label a chunk's targets. Every target is in exactly one of the result's two lists."""
@@ -98,7 +99,7 @@ class Labeler:
         return encoded
 
     def _encode_batch(self, scene: str, views: list[LoadedView]) -> dict[str, Encoded]:
-        found = encode_batch(self._operator, views, as_images(views, self._device), scene)
+        found = encode_batch(self._operator, views, as_images(views, self._device), scene, as_ids=self._as_ids)
         return {view.frame.id: one for view, one in zip(views, found, strict=True)}
 
     def _lift(

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.agreement import comparable, operator_confidence, similarity
+from pipeline.agreement import operator_confidence, similarity
 from pipeline.fingerprint import geometry_of
 from pipeline.loading import LoadedView, as_tensors
 from pipeline.operators.grid import grid_size, upsample
-from pipeline.predicting import Encoded, decode_view, one_hot
+from pipeline.predicting import Encoded, class_ids, decode_view
 from pipeline.protocols import Operator
 from schemas.config import LiftConfig
 from schemas.scene import Chunk
+from schemas.store import Kind
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,8 @@ class Outcome:
 
     Attributes:
         raw: what the operator alone predicts, None where it saw nothing of the target (novel view).
-        decoded: the lifted prediction in the same form: scores [K, H, W] | features [C, h, w] | RGB | scalar.
+        finished: the lifted prediction in the same form: class indices [1, H, W] (-1 = none) | features [C, h, w] |
+            RGB | scalar.
         known: [H, W] whether there is any evidence.
         confidence: [H, W] in [0, 1], 0 where there is none.
         consistency: mean share of the sources' evidence that agrees, None without sources.
@@ -37,7 +39,7 @@ class Outcome:
     """
 
     raw: Tensor | None
-    decoded: Tensor
+    finished: Tensor
     known: Tensor
     confidence: Tensor
     consistency: float | None
@@ -50,15 +52,23 @@ def lift_settings(lift: LiftConfig) -> LiftSettings:
     from lift3d_model import LiftSettings
     from lift3d_model.density import SweepSettings
     from lift3d_model.evidence import EvidenceSettings
+    from lift3d_model.propagation import PropagationSettings
 
     novel = lift.mode == "novel"
     evidence = EvidenceSettings(samples=lift.samples)
     blind = EvidenceSettings(samples=lift.samples, colour_scale=None)
+    propagation = PropagationSettings(colour_scale=None) if novel else PropagationSettings()
     return LiftSettings(
         self_weight=0.0 if novel else lift.self_weight,
         sweep=SweepSettings(planes=lift.planes, near=lift.near, far=lift.far),
         evidence=blind if novel else evidence,
+        propagation=propagation,
     )
+
+
+def corrects_sources(kind: Kind, lift: LiftConfig) -> bool:
+    """Whether sources' own sources matter for a label: class maps are corrected in their own view first."""
+    return kind == "classes" and lift.method != "none" and lift.mode == "label"
 
 
 class ChunkLift:
@@ -83,36 +93,38 @@ class ChunkLift:
         self._encoded = [encoded[view.frame.id] for view in views]
         self._position = {view.frame.id: v for v, view in enumerate(views)}
         self._sources = _among(chunk, self._position)
-        self._comparable: dict[int, Tensor] = {}
+        self._finished: dict[int, Tensor] = {}
+        self._corrected: dict[int, Tensor] = {}
+        self._completed: dict[int, Tensor] = {}
         if lift.method != "none" and views:
             self._views, sensor = as_tensors(views, device)
-            targets = [self._position[frame] for frame in chunk.target_ids if frame in self._position]
-            needed = sorted({v for target in targets for v in (target, *self._sources[target])})
             measured = [geometry_of(view.frame, lift) == "depth" for view in views]
-            self._depths = model.depths(self._views, sensor, measured, self._sources, needed)
+            self._depths = model.depths(self._views, sensor, measured, self._sources, self._looked_at(chunk))
 
     def outcome(self, frame: str) -> Outcome:
         """The finished prediction of one target."""
         target = self._position[frame]
         if self._lift.method == "none":
             return self._unlifted(target)
-        sources = self._sources[target]
-        stride = self._stride(target)
-        lifted = self._lifted(target, stride)
-        size = self._size(target)
-        h, w = grid_size(size, stride)
-        decoded = decode_view(self._operator, lifted.values[:, :h, :w], size)
-        agreeing = self._similarity(lifted, decoded, target, stride)
+        lifted, finished, stride = self._lifted_ids(target) if self._is_class_map(target) else self._lifted(target)
+        agreeing = self._similarity(lifted, finished, target, stride)
         confidence, consistency = lifted.agreement(agreeing)
         return Outcome(
-            raw=self._decoded(target) if self._lift.mode == "label" else None,
-            decoded=decoded,
+            raw=self._own(target) if self._lift.mode == "label" else None,
+            finished=finished,
             known=self._to_pixels(lifted.support, lifted, target, stride) > 0,
             confidence=self._to_pixels(confidence, lifted, target, stride),
             consistency=consistency,
-            sources=tuple(self._loaded[s].frame.id for s in sources),
+            sources=tuple(self._loaded[s].frame.id for s in self._sources[target]),
             lift_mode=f"{geometry_of(self._loaded[target].frame, self._lift)}-{self._lift.mode}",
         )
+
+    def _looked_at(self, chunk: Chunk) -> list[int]:
+        """Views whose depth will be asked for: targets, their sources and, where those are corrected, theirs."""
+        views = {self._position[frame] for frame in chunk.target_ids if frame in self._position}
+        for _ in range(2 if corrects_sources(self._operator.kind, self._lift) else 1):
+            views |= {s for v in views for s in self._sources[v]}
+        return sorted(views)
 
     def _unlifted(self, target: int) -> Outcome:
         """The raw 2D prediction (the baseline), as confident as the operator is."""
@@ -120,40 +132,69 @@ class ChunkLift:
 
         raw = self._decoded(target)
         confidence = operator_confidence(raw, self._operator.kind, self._size(target))
-        known = raw.abs().sum(0) > 0 if self._operator.kind == "classes" else torch.ones_like(confidence) > 0
-        return Outcome(raw, raw, known, confidence * known, None, (), "none")
+        finished = class_ids(raw)[None] if self._operator.kind == "classes" else raw
+        known = finished[0] >= 0 if self._operator.kind == "classes" else torch.ones_like(confidence) > 0
+        return Outcome(finished, finished, known, confidence * known, None, (), "none")
 
-    def _stride(self, target: int) -> int:
-        """1 where the target and all of its sources are hard class maps, else the operator's stride."""
-        return 1 if self._is_hard(target) else self._operator.stride
+    def _is_class_map(self, target: int) -> bool:
+        return self._encoded[target].ids is not None
 
-    def _is_hard(self, target: int) -> bool:
-        return all(self._encoded[v].ids is not None for v in (target, *self._sources[target]))
-
-    def _lifted(self, target: int, stride: int) -> Lifted:
-        from lift3d_model.sampling import pad_to, stack_padded
-
+    def _lifted_ids(self, target: int) -> tuple[Lifted, Tensor, int]:
+        """Class indices at full resolution, from the sources' corrected class maps."""
         sources = self._sources[target]
-        order = (*sources, target)
+        maps = _stack([self._source_ids(v) for v in (*sources, target)])
         depths = self._target_depths(target)
-        if self._is_hard(target):
-            height, width = self._views.images.shape[-2:]
-            padded = [pad_to(ids, height, width, -1) for v in order if (ids := self._encoded[v].ids) is not None]
-            return self._model.lift_ids(self._views, depths, _stack(padded), target, sources, self._classes())
-        features = stack_padded([self._features(v) for v in order])
-        classes = self._operator.kind == "classes"
-        return self._model.lift_features(self._views, depths, features, stride, target, sources, classes=classes)
+        lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes())
+        height, width = self._size(target)
+        return lifted, lifted.ids[None, :height, :width], 1
+
+    def _source_ids(self, v: int) -> Tensor:
+        """A view's class map, padded and, in label mode, corrected by what its own sources say; made once.
+
+        A novel view's sources stay as they are: what would correct them includes the view that nobody may look at.
+        """
+        if not corrects_sources(self._operator.kind, self._lift):
+            return self._raw_ids(v)
+        if v not in self._corrected:
+            sources = self._sources[v]
+            maps = _stack([self._raw_ids(s) for s in (*sources, v)])
+            self._corrected[v] = self._model.corrected_ids(
+                self._views, self._target_depths(v), maps, v, sources, self._classes()
+            )
+        return self._corrected[v]
+
+    def _raw_ids(self, v: int) -> Tensor:
+        from lift3d_model.sampling import pad_to
+
+        ids = self._encoded[v].ids
+        assert ids is not None
+        height, width = self._views.images.shape[-2:]
+        return pad_to(ids, height, width, -1)
+
+    def _lifted(self, target: int) -> tuple[Lifted, Tensor, int]:
+        """Features at their own resolution, decoded."""
+        from lift3d_model.sampling import stack_padded
+
+        sources, stride, size = self._sources[target], self._operator.stride, self._size(target)
+        features = stack_padded([self._features(v) for v in (*sources, target)])
+        depths = self._target_depths(target)
+        lifted = self._model.lift_features(self._views, depths, features, stride, target, sources)
+        h, w = grid_size(size, stride)
+        return lifted, decode_view(self._operator, lifted.values[:, :h, :w], size), stride
 
     def _target_depths(self, target: int) -> Depths:
-        """The chunk's depths as this target sees them: swept depth has to be confirmed, a novel view's is rendered."""
+        """The chunk's depths as a target sees them: completed by its sources', or rendered from them (novel view)."""
         sources = self._sources[target]
         if self._lift.mode == "novel":
             return self._model.rendered(self._depths, self._views, target, sources)
-        if geometry_of(self._loaded[target].frame, self._lift) == "rgb":
-            return self._model.confirmed(self._depths, self._views, target, sources)
-        return self._depths
+        if target in self._completed:
+            return self._depths.with_belief(target, self._completed[target])
+        completed = self._model.confirmed(self._depths, self._views, target, sources)
+        if completed is not self._depths:
+            self._completed[target] = completed.belief(target)
+        return completed
 
-    def _similarity(self, lifted: Lifted, decoded: Tensor, target: int, stride: int) -> Tensor:
+    def _similarity(self, lifted: Lifted, finished: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""
         if not len(lifted.witnesses.slot):
             return lifted.weight
@@ -169,28 +210,29 @@ class ChunkLift:
 
         height, width = self._views.images.shape[-2:]
         grid = lifted.values.shape[-2:]
-        home = home_index(self._views, target, pixel_centres(grid[0], grid[1], stride, decoded.device))
+        home = home_index(self._views, target, pixel_centres(grid[0], grid[1], stride, finished.device))
         kind = self._operator.kind
         maps = [pad_to(self._own(v), height, width).flatten(1) for v in (*self._sources[target], target)]
-        final = pad_to(comparable(decoded, kind), height, width).flatten(1)[:, home]
+        final = pad_to(finished, height, width).flatten(1)[:, home]
         pairs = zip(lifted.witnesses.slot.tolist(), lifted.witnesses.index, strict=True)
         return _stack([similarity(maps[slot][:, index][None], final, kind)[0] for slot, index in pairs])
 
     def _own(self, v: int) -> Tensor:
-        """A view's own prediction in the form that is compared, made once."""
-        if v not in self._comparable:
-            self._comparable[v] = comparable(self._decoded(v), self._operator.kind)
-        return self._comparable[v]
+        """A view's own prediction in its finished form, made once."""
+        ids = self._encoded[v].ids
+        if ids is not None:
+            return ids[None]
+        if v not in self._finished:
+            self._finished[v] = self._decoded(v)
+        return self._finished[v]
 
     def _decoded(self, v: int) -> Tensor:
         return decode_view(self._operator, self._features(v), self._size(v))
 
     def _features(self, v: int) -> Tensor:
-        encoded = self._encoded[v]
-        if encoded.features is not None:
-            return encoded.features
-        assert encoded.ids is not None
-        return one_hot(encoded.ids, self._classes())
+        features = self._encoded[v].features
+        assert features is not None
+        return features
 
     def _classes(self) -> int:
         labels = self._operator.label_set

@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 
 from pipeline.assets import decode_depth
-from pipeline.fingerprint import frame_fingerprint, geometry_of, view_digests
+from pipeline.fingerprint import corrected_digest, frame_fingerprint, geometry_of, view_digests
 from pipeline.view_selection import select_sources
 from schemas.config import LabelingConfig, LiftConfig
 from schemas.errors import FrameError
@@ -55,7 +55,9 @@ class ScenePlan:
         return sum(len(chunk.targets) for chunk in self.chunks)
 
 
-def plan_scene(scene: Scene, config: LabelingConfig, model: str, done: Mapping[str, str]) -> ScenePlan:
+def plan_scene(
+    scene: Scene, config: LabelingConfig, model: str, done: Mapping[str, str], *, corrects: bool = True
+) -> ScenePlan:
     """Plan a scene. Opens at most `DEPTH_FRAMES` depth maps, and nothing else.
 
     Args:
@@ -63,15 +65,18 @@ def plan_scene(scene: Scene, config: LabelingConfig, model: str, done: Mapping[s
         config: the `lift` and `plan` sections are used.
         model: `model_fingerprint` of operator and lift.
         done: frame id -> fingerprint of the label that the store shows now.
+        corrects: whether sources are corrected by their own sources first (`lifting.corrects_sources`).
     """
     sources = choose_sources(scene.frames, config.lift)
-    fingerprints = _fingerprints(scene.frames, sources, config.lift, model)
+    reach = 2 if corrects and config.lift.mode == "label" else 1
+    fingerprints = _fingerprints(scene.frames, sources, config.lift, model, reach)
     to_do = [i for i, frame in enumerate(scene.frames) if done.get(frame.id) != fingerprints[i]]
     chunks = []
     for _, block in groupby(to_do, key=lambda target: target // config.plan.chunk):
         targets = list(block)
         replaces = any(scene.frames[target].id in done for target in targets)
-        chunks.append(_chunk(scene, targets, sources, fingerprints, config.lift, staged=replaces))
+        needed = _needed(scene.frames, targets, sources, config.lift, reach)
+        chunks.append(_chunk(scene, targets, sources, fingerprints, needed, replaces))
     left = set(to_do)
     resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if i not in left)
     wanted = {frame.id: mark for frame, mark in zip(scene.frames, fingerprints, strict=True)}
@@ -112,16 +117,17 @@ def _known_depths(frame: Frame) -> np.ndarray:
     return coarse[coarse > 0]
 
 
-def _fingerprints(frames: Sequence[Frame], sources: Sources, lift: LiftConfig, model: str) -> list[str]:
+def _fingerprints(frames: Sequence[Frame], sources: Sources, lift: LiftConfig, model: str, reach: int) -> list[str]:
     digests = view_digests(frames, sources, lift)
     swept = [geometry_of(frame, lift) == "rgb" for frame in frames]
+    as_source = [corrected_digest(digests[v], [digests[s] for s in views]) for v, views in enumerate(sources)]
     return [
         frame_fingerprint(
             model,
             lift,
             digests[target],
-            [digests[s] for s in views],
-            sweeps=any(swept[v] for v in (target, *views)),
+            [as_source[s] if reach > 1 else digests[s] for s in views],
+            sweeps=any(swept[v] for v in _reached([target], sources, reach)),
         )
         for target, views in enumerate(sources)
     ]
@@ -132,25 +138,33 @@ def _chunk(
     targets: Sequence[int],
     sources: Sources,
     fingerprints: Sequence[str],
-    lift: LiftConfig,
-    *,
+    needed: set[int],
     staged: bool,
 ) -> Chunk:
-    needed = sorted(_needed(scene.frames, targets, sources, lift))
-    place = {view: position for position, view in enumerate(needed)}
+    place = {view: position for position, view in enumerate(sorted(needed))}
     return Chunk(
         scene=scene.id,
         name=f"{targets[0]:06d}",
-        frames=tuple(scene.frames[view] for view in needed),
+        frames=tuple(scene.frames[view] for view in place),
         targets=tuple(place[target] for target in targets),
-        sources=tuple(tuple(place[s] for s in sources[view] if s in place) for view in needed),
+        sources=tuple(tuple(place[s] for s in sources[view] if s in place) for view in place),
         fingerprints=tuple(fingerprints[target] for target in targets),
         staged=staged,
     )
 
 
-def _needed(frames: Sequence[Frame], targets: Sequence[int], sources: Sources, lift: LiftConfig) -> set[int]:
-    """Targets, their source views, and whatever is swept for the depth of any of these."""
-    looked_at = {*targets, *(s for target in targets for s in sources[target])}
+def _needed(
+    frames: Sequence[Frame], targets: Sequence[int], sources: Sources, lift: LiftConfig, reach: int
+) -> set[int]:
+    """Targets, their sources, where those are corrected theirs, and whatever is swept for the depth of any of these."""
+    looked_at = _reached(targets, sources, reach)
     swept = {view for view in looked_at if geometry_of(frames[view], lift) == "rgb"}
     return looked_at | {s for view in swept for s in sources[view]}
+
+
+def _reached(targets: Sequence[int], sources: Sources, reach: int) -> set[int]:
+    """Targets and what they look at, directly or through `reach` steps of sources."""
+    views = set(targets)
+    for _ in range(reach):
+        views |= {s for view in views for s in sources[view]}
+    return views

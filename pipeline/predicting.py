@@ -1,7 +1,7 @@
 """Running the 2D operator: encode views in batches, decode features to finished predictions.
 
-Hard class maps (one-hot scores at full resolution) are kept as ids, so that their lifting costs one number a pixel
-instead of one a class.
+What says classes is decoded before it is lifted, and its class ids are lifted at full resolution: outlines are as
+sharp as the image's, and lifting costs one number a pixel. Everything else is lifted as features, then decoded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Encoded:
 
     Attributes:
         features: [C, h, w] on the operator's grid.
-        ids: [H, W] int16 class indices, -1 = no prediction, where the operator is sure of one class a pixel.
+        ids: [H, W] int16 class indices, -1 = no prediction, of an operator that says one class a pixel.
     """
 
     features: Tensor | None
@@ -35,9 +35,13 @@ class Encoded:
 
 
 def encode_batch(
-    operator: Operator, views: Sequence[LoadedView], images: Sequence[Tensor], scene: str
+    operator: Operator, views: Sequence[LoadedView], images: Sequence[Tensor], scene: str, *, as_ids: bool
 ) -> list[Encoded]:
-    """Encode views of one size. Raises what the operator raises, and `ContractError` where it breaks the contract."""
+    """Encode views of one size. Raises what the operator raises, and `ContractError` where it breaks the contract.
+
+    Args:
+        as_ids: decode at once and keep each pixel's class only: one number a pixel instead of one a class or channel.
+    """
     import torch
 
     batch = FrameBatch(
@@ -48,8 +52,19 @@ def encode_batch(
     )
     features = operator.encode(batch)
     check_encoded(operator, features, batch)
-    hard = operator.kind == "classes" and operator.stride == 1
-    return [_compressed(view.float(), hard) for view in features]
+    if not as_ids:
+        return [Encoded(view.float(), None) for view in features]
+    size = (batch.images.shape[-2], batch.images.shape[-1])
+    return [Encoded(None, class_ids(decode_view(operator, view.float(), size))) for view in features]
+
+
+def class_ids(scores: Tensor) -> Tensor:
+    """[K, H, W] -> [H, W] int16: the best class's index, -1 where all scores are zero."""
+    import torch
+
+    best = scores.max(0)
+    nothing = (best.values == 0) & (scores.amin(0) == 0)
+    return torch.where(nothing, -1, best.indices).to(torch.int16)
 
 
 def batches(views: Iterable[LoadedView], size: int) -> Iterator[list[LoadedView]]:
@@ -64,25 +79,3 @@ def decode_view(operator: Operator, features: Tensor, size: tuple[int, int]) -> 
     decoded: Any = operator.decode(features[None], size)
     check_decoded(operator, decoded, size, 1)
     return decoded[0].float()
-
-
-def one_hot(ids: Tensor, classes: int) -> Tensor:
-    """[H, W] indices (-1 = none) -> [classes, H, W] float."""
-    import torch
-
-    scores = torch.zeros(classes, *ids.shape, device=ids.device)
-    return scores.scatter_(0, ids.long().clamp_min(0)[None], (ids >= 0).float()[None])
-
-
-def _compressed(features: Tensor, hard: bool) -> Encoded:
-    """Ids where every pixel's scores are one-hot or all zero, else the features as they are."""
-    import torch
-
-    if not hard or not _is_one_hot(features):
-        return Encoded(features, None)
-    ids = features.argmax(0).to(torch.int16)
-    return Encoded(None, torch.where(features.sum(0) > 0, ids, torch.full_like(ids, -1)))
-
-
-def _is_one_hot(scores: Tensor) -> bool:
-    return bool(((scores == 0) | (scores == 1)).all()) and bool((scores.sum(0) <= 1).all())

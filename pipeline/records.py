@@ -22,11 +22,11 @@ def make_record(
     frame: Frame, outcome: Outcome, operator: Operator, operator_fingerprint: str, fingerprint: str
 ) -> LabelRecord:
     """The record of one frame; pixels without evidence get the ignore id."""
-    changed = None if outcome.raw is None else changed_share(outcome.raw, outcome.decoded, operator.kind)
+    changed = None if outcome.raw is None else changed_share(outcome.raw, outcome.finished, operator.kind)
     return LabelRecord(
         frame=frame,
         kind=operator.kind,
-        value=_value(outcome.decoded, outcome.known, operator),
+        value=_value(outcome.finished, outcome.known, operator),
         confidence=outcome.confidence.clamp(0, 1).cpu().numpy(),
         consistency=outcome.consistency,
         changed=changed,
@@ -38,12 +38,12 @@ def make_record(
     )
 
 
-def _value(decoded: Tensor, known: Tensor, operator: Operator) -> NDArray[Any]:
+def _value(finished: Tensor, known: Tensor, operator: Operator) -> NDArray[Any]:
     """The payload that the operator's kind calls for (see `LabelRecord.value`)."""
     if operator.kind == "classes" and operator.label_set is not None:
         labels = operator.label_set
-        ids = np.asarray(labels.ids, labels.dtype)[decoded.argmax(0).cpu().numpy()]
+        ids = np.asarray(labels.ids, labels.dtype)[finished[0].clamp_min(0).long().cpu().numpy()]
         return np.where(known.cpu().numpy(), ids, labels.dtype.type(labels.ignore_id))
     if operator.kind == "image":
-        return (decoded.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return (decoded[0] if operator.kind == "scalar" else decoded).cpu().numpy()
+        return (finished.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return (finished[0] if operator.kind == "scalar" else finished).cpu().numpy()

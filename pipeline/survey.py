@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.fingerprint import model_fingerprint
 from pipeline.lift_weights import weights_sha256
+from pipeline.lifting import corrects_sources
 from pipeline.plan import ScenePlan, plan_scene
 from schemas.config import LabelingConfig
 from schemas.errors import DatasetError, FrameError, Reason
@@ -71,7 +71,7 @@ def survey(config: LabelingConfig, store: Store) -> Survey:
     the operator raises.
     """
     from pipeline.operators import build_operator
-    from pipeline.readers import open_dataset
+    from pipeline.readers import load_scene, open_dataset
     from pipeline.store import operator_slug
 
     refs = open_dataset(config.source, config.reader)
@@ -81,8 +81,17 @@ def survey(config: LabelingConfig, store: Store) -> Survey:
     model = model_fingerprint(config.lift, operator.fingerprint(), weights)
     done = store.done_all(slug)
 
+    def plan(ref: SceneRef) -> ScenePlan:
+        corrects = corrects_sources(operator.kind, config.lift)
+        return plan_scene(load_scene(ref, config.reader), config, model, done.get(ref.id, {}), corrects=corrects)
+
     def look_at(ref: SceneRef) -> ScenePlan | QuarantineRecord:
-        return _plan_or_row(ref, config, model, slug, done.get(ref.id, {}))
+        """A scene that cannot be read costs a quarantine row, not the run."""
+        try:
+            return plan(ref)
+        except DatasetError as error:
+            reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
+            return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
 
     with ThreadPoolExecutor(THREADS) as threads:
         found = list(threads.map(look_at, refs))
@@ -90,19 +99,6 @@ def survey(config: LabelingConfig, store: Store) -> Survey:
     unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
     _check_frames(config.source, plans, unreadable)
     return Survey(operator, slug, weights, tuple(plans), unreadable)
-
-
-def _plan_or_row(
-    ref: SceneRef, config: LabelingConfig, model: str, slug: str, done: Mapping[str, str]
-) -> ScenePlan | QuarantineRecord:
-    """A scene that cannot be read costs a quarantine row, not the run."""
-    from pipeline.readers import load_scene
-
-    try:
-        return plan_scene(load_scene(ref, config.reader), config, model, done)
-    except DatasetError as error:
-        reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
-        return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
 
 
 def _check_frames(source: str, plans: list[ScenePlan], unreadable: tuple[QuarantineRecord, ...]) -> None:

@@ -31,13 +31,22 @@ class Ablation:
 
 
 def corrector_off(settings: LiftSettings) -> LiftSettings:
-    """No reweighting by agreement."""
+    """Sources speak as they are: class maps uncorrected, features not weighed by agreement."""
     return replace(settings, corrector=replace(settings.corrector, rounds=0))
 
 
 def colour_off(settings: LiftSettings) -> LiftSettings:
-    """Base weights look at geometry alone."""
-    return replace(settings, evidence=replace(settings.evidence, colour_scale=None))
+    """Weights and propagation look at geometry alone."""
+    return replace(
+        settings,
+        evidence=replace(settings.evidence, colour_scale=None),
+        propagation=replace(settings.propagation, colour_scale=None),
+    )
+
+
+def propagation_off(settings: LiftSettings) -> LiftSettings:
+    """Every pixel goes by its own votes."""
+    return replace(settings, propagation=replace(settings.propagation, rounds=0))
 
 
 def visibility_off(settings: LiftSettings) -> LiftSettings:
@@ -51,7 +60,8 @@ EVERYTHING_VISIBLE = 1e6
 ABLATIONS: Mapping[str, Ablation] = {
     "full lift": Ablation(),
     "corrector off": Ablation(corrector_off),
-    "RGB guidance off": Ablation(colour_off, modes=("rgb",)),
+    "propagation off": Ablation(propagation_off),
+    "RGB guidance off": Ablation(colour_off),
     "visibility off": Ablation(visibility_off),
     "self view off": Ablation(config={"self_weight": 0.0}),
     "1 sample": Ablation(config={"samples": 1}, modes=("rgb",)),

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.label_space import LabelSpace, label_space
-from pipeline.predicting import one_hot
 from schemas.errors import MissingWeightsError
 from schemas.label_sets import LabelSet, label_set
 
@@ -119,8 +118,11 @@ class Replayed:
     def _restored(self, kept: Tensor) -> Tensor:
         if kept.ndim == 3:
             return kept
+        import torch
+
         assert self.label_set is not None
-        return one_hot(kept, len(self.label_set.ids))
+        full = torch.nn.functional.one_hot(kept.long().clamp_min(0), len(self.label_set.ids)) * (kept >= 0)[..., None]
+        return full.permute(2, 0, 1).float()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.agreement import changed_share, comparable, operator_confidence, similarity
+from pipeline.agreement import changed_share, operator_confidence, similarity
 from pipeline.loading import load_view
-from pipeline.predicting import batches, decode_view, encode_batch, one_hot
+from pipeline.predicting import batches, class_ids, decode_view, encode_batch
 from schemas.config import LiftConfig
 from schemas.errors import ContractError
 
@@ -33,11 +33,10 @@ def test_similarity_is_one_for_equals_lies_in_0_1_and_knows_no_scale(seed, kind,
 
 def test_classes_agree_or_they_do_not():
     scores = torch.tensor([[0.9, 0.2, 0.0], [0.1, 0.8, 0.0]])[:, None]
-    index = comparable(scores, "classes")
-    assert index.tolist() == [[[0, 1, 0]]]
+    index = class_ids(scores)[None]
+    assert index.tolist() == [[[0, 1, -1]]]
     others = torch.tensor([[[0, 0, 0]], [[1, 1, 1]]])
-    assert similarity(others, index.flatten(1), "classes").tolist() == [[1, 0, 1], [0, 1, 0]]
-    assert torch.equal(comparable(scores, "image"), scores)
+    assert similarity(others, index.flatten(1), "classes").tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_the_operators_confidence_is_its_best_classs_probability():
@@ -50,9 +49,8 @@ def test_the_operators_confidence_is_its_best_classs_probability():
 
 
 def test_the_changed_share_counts_pixels():
-    raw, other = torch.zeros(2, 4, 5), torch.zeros(2, 4, 5)
-    raw[0], other[0] = 1, 1
-    other[1, 0, :2] = 2
+    raw, other = torch.zeros(1, 4, 5), torch.zeros(1, 4, 5)
+    other[0, 0, :2] = 2
     assert changed_share(raw, other, "classes") == pytest.approx(0.1)
     assert changed_share(raw, raw, "classes") == 0.0
     assert changed_share(raw, other, "features") is None
@@ -76,20 +74,18 @@ def test_batches_keep_order_hold_one_size_and_are_as_full_as_they_can_be(sizes, 
         assert len(one) == most or one[0].image.shape != following[0].image.shape
 
 
-def test_one_hot_knows_no_prediction():
-    ids = torch.tensor([[0, 2], [-1, 1]], dtype=torch.int16)
-    scores = one_hot(ids, 3)
-    assert scores.sum(0).tolist() == [[1, 1], [0, 1]]
-    assert scores.argmax(0)[ids >= 0].tolist() == [0, 2, 1]
+def test_class_ids_know_no_prediction_and_do_not_take_logits_for_one():
+    assert class_ids(torch.zeros(3, 2, 2)).unique().tolist() == [-1]
+    assert class_ids(torch.tensor([-2.0, 0.0, -1.0])[:, None, None]).tolist() == [[1]]
 
 
-def _encode(operator, room, count=2):
+def _encode(operator, room, count=2, as_ids=False):
     views = [load_view(frame, LiftConfig(method="none")) for frame in room.scene.frames[:count]]
     images = [torch.from_numpy(view.image).permute(2, 0, 1).float() / 255 for view in views]
-    return encode_batch(operator, views, images, room.scene.id)
+    return encode_batch(operator, views, images, room.scene.id, as_ids=as_ids)
 
 
-def test_hard_maps_are_kept_as_ids_and_soft_ones_as_they_are(sound_room, operators):
+def test_classes_are_kept_as_ids_where_they_are_to_be_lifted(sound_room, operators):
     class Hard(operators["classes"]):
         stride, share = 1, 1.0
 
@@ -101,12 +97,12 @@ def test_hard_maps_are_kept_as_ids_and_soft_ones_as_they_are(sound_room, operato
     class Unsure(Hard):
         share = 0.9
 
-    for encoded in _encode(Hard(), sound_room):
+    for encoded in [*_encode(Hard(), sound_room, as_ids=True), *_encode(Unsure(), sound_room, as_ids=True)]:
         assert encoded.features is None
         assert encoded.ids.unique().tolist() == [-1, 3]
         assert (encoded.ids[:5] == -1).all()
-    for operator in (Unsure(), operators["classes"]()):
-        assert all(encoded.ids is None for encoded in _encode(operator, sound_room))
+    for encoded in _encode(operators["classes"](), sound_room):
+        assert encoded.ids is None
 
 
 def test_decoding_is_checked(sound_room, operators):

@@ -139,7 +139,7 @@ def test_an_operator_whose_decoding_breaks_the_contract_costs_every_frame_but_no
     records, quarantined = label(room, Wrong())
     assert not records
     assert [row.frame for row in quarantined] == [f.id for f in room.scene.frames]
-    assert {(row.reason, row.stage) for row in quarantined} == {(Reason.OPERATOR_CONTRACT, "lift")}
+    assert {(row.reason, row.stage) for row in quarantined} == {(Reason.OPERATOR_CONTRACT, "encode")}
     for row in quarantined:
         assert f"frame {row.frame!r}" in row.message
 

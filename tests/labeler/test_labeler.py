@@ -129,7 +129,7 @@ def test_right_pixels_are_more_confident_than_wrong_ones(sound_room, label):
         [(records[f.id].value == t).ravel() for f, t in zip(sound_room.scene.frames, sound_room.truth, strict=True)]
     )
     confidence = np.concatenate([records[f.id].confidence.ravel() for f in sound_room.scene.frames])
-    assert confidence[right].mean() > confidence[~right].mean() + 0.1
+    assert confidence[right].mean() > confidence[~right].mean() + 0.05
 
 
 @pytest.mark.parametrize("method", ["depth", "rgb"])

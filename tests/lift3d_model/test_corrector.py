@@ -7,30 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift3d_model import reference
-from lift3d_model.corrector import CorrectorSettings, correct_features, correct_votes, vote, weighted_mean
+from lift3d_model.corrector import CorrectorSettings, correct_features, vote, weighted_mean
 
-SETTINGS = CorrectorSettings(rounds=2, prior_agreement=0.35, prior_weight=0.5, floor=0.02, sharpness=4.0)
+SETTINGS = CorrectorSettings(rounds=2, prior_agreement=0.35, floor=0.02, sharpness=4.0)
 SEEDS = st.integers(0, 9999)
 
 
 def _witnesses(seed, witnesses=4, rays=12, classes=3):
-    """ids, regions of which no two views share one, and weights with gaps."""
+    """ids, and weights with gaps."""
     rng = np.random.default_rng(seed)
     ids = torch.from_numpy(rng.integers(0, classes, (witnesses, rays)))
-    region = torch.from_numpy(rng.integers(0, 3, (witnesses, rays)) + 3 * np.arange(witnesses)[:, None])
     weight = torch.from_numpy(rng.random((witnesses, rays)) * (rng.random((witnesses, rays)) > 0.3))
-    return ids, region, weight
+    return ids, weight
 
 
 @settings(deadline=None, max_examples=30)
-@given(SEEDS, st.integers(1, 5), st.integers(0, 3), st.sampled_from([0.02, 0.4]))
-def test_votes_equal_the_slow_twin(seed, witnesses, rounds, floor):
-    ids, region, weight = _witnesses(seed, witnesses)
-    constants = CorrectorSettings(rounds=rounds, floor=floor)
-    votes, final = correct_votes(ids, region, weight, 3, constants)
-    slow = reference.corrected_weights(ids.numpy(), region.numpy(), weight.numpy(), constants)
-    np.testing.assert_allclose(final.numpy(), slow, atol=1e-9)
-    np.testing.assert_allclose(votes.numpy(), reference.votes(ids.numpy(), slow, 3), atol=1e-9)
+@given(SEEDS, st.integers(1, 5))
+def test_votes_equal_the_slow_twin(seed, witnesses):
+    ids, weight = _witnesses(seed, witnesses)
+    expected = reference.votes(ids.numpy(), weight.numpy(), 3)
+    np.testing.assert_allclose(vote(ids, weight, 3).numpy(), expected, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=30)
@@ -49,26 +45,14 @@ def test_means_equal_the_slow_twin(seed, witnesses, channels, rounds, floor):
 @settings(deadline=None, max_examples=30)
 @given(SEEDS)
 def test_the_order_of_witnesses_does_not_matter(seed):
-    ids, region, weight = _witnesses(seed)
+    ids, weight = _witnesses(seed)
     order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
-    votes, final = correct_votes(ids, region, weight, 3, SETTINGS)
-    shuffled, theirs = correct_votes(ids[order], region[order], weight[order], 3, SETTINGS)
-    torch.testing.assert_close(shuffled, votes)
-    torch.testing.assert_close(theirs, final[order])
+    torch.testing.assert_close(vote(ids[order], weight[order], 3), vote(ids, weight, 3))
     values = torch.randn(4, 5, 12, dtype=torch.float64)
-    torch.testing.assert_close(
-        correct_features(values[order], weight[order], SETTINGS)[0], correct_features(values, weight, SETTINGS)[0]
-    )
-
-
-@settings(deadline=None, max_examples=30)
-@given(SEEDS)
-def test_the_names_of_classes_do_not_matter(seed):
-    ids, region, weight = _witnesses(seed)
-    names = torch.randperm(3, generator=torch.Generator().manual_seed(seed))
-    votes, _ = correct_votes(ids, region, weight, 3, SETTINGS)
-    renamed, _ = correct_votes(names[ids], region, weight, 3, SETTINGS)
-    torch.testing.assert_close(renamed[names], votes)
+    mean, final = correct_features(values, weight, SETTINGS)
+    shuffled, theirs = correct_features(values[order], weight[order], SETTINGS)
+    torch.testing.assert_close(shuffled, mean)
+    torch.testing.assert_close(theirs, final[order])
 
 
 @settings(deadline=None, max_examples=30)
@@ -100,14 +84,9 @@ def test_rays_of_features_do_not_know_of_each_other(seed):
 
 
 @settings(deadline=None, max_examples=20)
-@given(SEEDS, st.floats(0.1, 1.0))
-def test_what_all_agree_on_is_kept(seed, share):
-    _, region, weight = _witnesses(seed)
-    weight = weight + 0.1
-    ids = torch.randint(3, (12,), generator=torch.Generator().manual_seed(seed)).expand(4, 12).contiguous()
-    votes, final = correct_votes(ids, region, weight * share, 3, SETTINGS)
-    assert torch.equal(votes.argmax(0), ids[0])
-    torch.testing.assert_close(votes.sum(0), final.sum(0))
+@given(SEEDS)
+def test_what_all_agree_on_is_kept(seed):
+    weight = _witnesses(seed)[1] + 0.1
     same = torch.randn(1, 5, 12, dtype=torch.float64).expand(4, 5, 12)
     torch.testing.assert_close(correct_features(same, weight, SETTINGS)[0], same[0])
 
@@ -120,44 +99,24 @@ def test_means_stay_between_what_was_said():
 
 
 def test_no_evidence_gives_zeros_and_no_numbers_that_are_none():
-    ids, region = torch.zeros(3, 5, dtype=torch.long), torch.zeros(3, 5, dtype=torch.long)
-    votes, final = correct_votes(ids, region, torch.zeros(3, 5), 2, SETTINGS)
     mean, weight = correct_features(torch.randn(3, 4, 5), torch.zeros(3, 5), SETTINGS)
-    for result in (votes, final, mean, weight):
+    for result in (vote(torch.zeros(3, 5, dtype=torch.long), torch.zeros(3, 5), 2), mean, weight):
         assert not result.any()
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_a_lone_witness_is_believed(rounds):
-    constants = CorrectorSettings(rounds=rounds)
-    ids = torch.tensor([[0, 1, 2]])
-    votes, final = correct_votes(ids, ids, torch.ones(1, 3), 3, constants)
-    assert torch.equal(votes.argmax(0), ids[0])
-    assert (final > 0).all()
     values = torch.randn(1, 4, 3)
-    torch.testing.assert_close(correct_features(values, torch.ones(1, 3), constants)[0], values[0])
+    mean, final = correct_features(values, torch.ones(1, 3), CorrectorSettings(rounds=rounds))
+    assert (final > 0).all()
+    torch.testing.assert_close(mean, values[0])
 
 
-def test_without_rounds_it_is_plain_voting():
-    ids, region, weight = _witnesses(1)
-    votes, final = correct_votes(ids, region, weight, 3, CorrectorSettings(rounds=0))
-    assert torch.equal(votes, vote(ids, weight, 3))
-    assert torch.equal(final, weight)
+def test_without_rounds_it_is_a_plain_mean():
+    weight = _witnesses(1)[1]
     values = torch.randn(4, 5, 12, dtype=torch.float64)
     mean, _ = correct_features(values, weight, CorrectorSettings(rounds=0))
     assert torch.equal(mean, weighted_mean(values, weight))
-
-
-def test_a_region_that_is_wrong_throughout_loses_where_it_would_have_won():
-    """Two views mistake an object. Where the right views are few, only the judgement of the region as a whole helps."""
-    ids = torch.zeros(5, 20, dtype=torch.long)
-    ids[:2] = 1
-    region = torch.arange(5)[:, None].expand(5, 20).contiguous()
-    weight = torch.ones(5, 20)
-    weight[3:, 15:] = 0
-    assert vote(ids, weight, 2).argmax(0)[15:].tolist() == [1] * 5
-    votes, _ = correct_votes(ids, region, weight, 2, SETTINGS)
-    assert votes.argmax(0).tolist() == [0] * 20
 
 
 def test_one_features_outlier_is_outvoted():
@@ -169,8 +128,8 @@ def test_one_features_outlier_is_outvoted():
 
 
 def test_a_witness_is_not_its_own_evidence():
-    """A region that meets nobody keeps the prior's reliability, however loud it is."""
-    ids, region = torch.tensor([[0, 0], [1, 1]]), torch.tensor([[0, 0], [1, 1]])
-    weight = torch.tensor([[50.0, 0.0], [0.0, 1.0]])
-    _, final = correct_votes(ids, region, weight, 2, SETTINGS)
-    torch.testing.assert_close(final, weight * SETTINGS.prior_agreement)
+    """However loud: of two that contradict each other, neither is taken for more than the floor."""
+    values = torch.stack([torch.ones(3, 2), -torch.ones(3, 2)])
+    weight = torch.tensor([[50.0, 50.0], [1.0, 1.0]])
+    _, final = correct_features(values, weight, SETTINGS)
+    torch.testing.assert_close(final, weight * SETTINGS.floor)

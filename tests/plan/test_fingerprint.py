@@ -99,7 +99,8 @@ def test_a_frame_matters_to_itself_and_to_whoever_looks_at_it(scene: Build, fiel
     before = fingerprints(scene(), config())
     after = fingerprints(changed(scene(), 4, **fields), config())
     differing = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
-    assert differing == {4} | users_of(scene(), config(), 4)
+    first = users_of(scene(), config(), 4)
+    assert differing == {4} | first | set().union(*(users_of(scene(), config(), user) for user in first))
 
 
 def test_a_ground_truth_label_does_not_matter(scene: Build) -> None:
@@ -115,14 +116,15 @@ def test_a_camera_matters_to_the_last_bit(scene: Build) -> None:
     assert [a != b for a, b in zip(before, after, strict=True)] == [i == 4 for i in range(12)]
 
 
-def test_a_swept_depth_depends_on_the_sources_of_sources(scene: Build) -> None:
+def test_a_swept_depth_depends_on_the_sources_of_the_sources_sources(scene: Build) -> None:
     settings = config(method="rgb", sources=2)
     first = users_of(scene(), settings, 4)
     second = set().union(*(users_of(scene(), settings, user) for user in first))
+    third = set().union(*(users_of(scene(), settings, user) for user in second))
     before = fingerprints(scene(), settings)
     after = fingerprints(changed(scene(), 4, image=Asset("/nowhere/color/4.jpg", size=7)), settings)
     differing = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
-    assert differing == {4} | first | second
+    assert differing == {4} | first | second | third
     assert len(differing) < 12
 
 

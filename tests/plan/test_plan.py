@@ -61,11 +61,14 @@ def test_whatever_is_swept_brings_its_own_full_source_list(scene: Build, chunk: 
                 assert ids == [str(s) for s in chosen[int(c.frames[view].id)]]
 
 
-def test_a_chunk_of_sensor_depth_carries_targets_and_sources_only(scene: Build) -> None:
+@pytest.mark.parametrize("corrects", [False, True])
+def test_a_chunk_of_sensor_depth_carries_what_is_looked_at_and_nothing_else(scene: Build, corrects: bool) -> None:
     room = scene()
     chosen = choose_sources(room.frames, config().lift)
-    for c in plan_scene(room, config(2), "model", {}).chunks:
-        needed = set(c.target_ids) | {str(s) for target in c.target_ids for s in chosen[int(target)]}
+    for c in plan_scene(room, config(2), "model", {}, corrects=corrects).chunks:
+        needed = set(c.target_ids)
+        for _ in range(1 + corrects):
+            needed |= {str(s) for view in needed for s in chosen[int(view)]}
         assert {frame.id for frame in c.frames} == needed
         assert [int(frame.id) for frame in c.frames] == sorted(int(i) for i in needed)
 

@@ -93,13 +93,11 @@ def test_a_novel_views_own_colours_are_not_looked_at() -> None:
     )
 
 
-def _lift(
-    features: Tensor, checkpoint: Checkpoint | None, order: Sequence[int] = ORDER, *, classes: bool = False
-) -> Tensor:
+def _lift(features: Tensor, checkpoint: Checkpoint | None, order: Sequence[int] = ORDER) -> Tensor:
     views, depths = _scene(0.01)
     model = Lift3D(LiftSettings(), checkpoint)
     with torch.inference_mode():
-        return model.lift_features(views, depths, features[[*order, 0]], STRIDE, 0, order, classes=classes).values
+        return model.lift_features(views, depths, features[[*order, 0]], STRIDE, 0, order).values
 
 
 def _checkpoint(weighting: Weighting) -> Checkpoint:
@@ -122,8 +120,6 @@ def test_the_lift_takes_the_checkpoint_and_channels_are_only_weighed() -> None:
 
 def test_class_evidence_is_weighed_as_without_a_checkpoint() -> None:
     torch.manual_seed(0)
-    features = torch.randn(COUNT, CHANNELS, SIZE[0] // STRIDE, SIZE[1] // STRIDE)
-    assert torch.equal(_lift(features, _checkpoint(_learned()), classes=True), _lift(features, None, classes=True))
     views, depths = _scene(0.01)
     ids = torch.randint(3, (COUNT, *SIZE))
     plain, learned = (Lift3D(LiftSettings(), checkpoint) for checkpoint in (None, _checkpoint(_learned())))
