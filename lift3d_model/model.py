@@ -189,8 +189,7 @@ class Lift3D:
         witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None)
         seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
         weight = witnesses.weight * (seen >= 0)
-        present = torch.zeros(classes, dtype=torch.bool, device=ids.device)
-        present[seen[seen >= 0]] = True
+        present = torch.bincount((seen + 1).flatten(), minlength=classes + 1)[1:] > 0
         rank = (present.cumsum(0) - 1).clamp_min(0)
         votes = vote(rank[seen.clamp_min(0)], weight, max(int(present.sum()), 1))
         shares = propagate(votes, self._guide(views, depths, target), self.settings.propagation)

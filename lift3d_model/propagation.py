@@ -9,6 +9,7 @@ Scalar weights only; a pixel on which all agree keeps its label. In the spirit o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +81,7 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     anchor = (total * margin)[contested, None]
     own = shares[contested]
     for _ in range(settings.rounds):
-        weight = affinity * sureness[neighbour]
+        weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
         heard = weight.sum(1, keepdim=True)
         said = F.embedding_bag(neighbour, shares, per_sample_weights=weight, mode="sum")
         gain = settings.strength / (heard + 0.5)
@@ -100,45 +101,51 @@ def _margin(shares: Tensor) -> Tensor:
 
 def _neighbourhood(guide: Guide, pixels: Tensor, settings: PropagationSettings) -> tuple[Tensor, Tensor]:
     """Neighbours [N, O] of flat pixel indices [N] and their affinities [N, O], 0 beyond the image."""
-    width = guide.depth.shape[1]
-    y, x = pixels // width, pixels % width
-    inverse = torch.where(guide.depth > 0, 1.0 / guide.depth, torch.zeros_like(guide.depth)).flatten()
-    scale = settings.depth_scale + guide.spread.flatten()[pixels]
-    found = [
-        _one_neighbour(guide, (y, x), (dy * reach, dx * reach), inverse, scale, settings)
-        for reach in _reaches(guide.size[1])
-        for dy, dx in DIRECTIONS
-    ]
-    return torch.stack([index for index, _ in found], 1), torch.stack([likeness for _, likeness in found], 1)
+    height, width = guide.size
+    stride = guide.depth.shape[1]
+    y, x = pixels // stride, pixels % stride
+    inner = (y < height) & (x < width)
+    cell = y.clamp_max(height - 1) * width + x.clamp_max(width - 1)
+    steps = [(dy * reach, dx * reach) for reach in _reaches(width) for dy, dx in DIRECTIONS]
+    affinity = torch.stack([map_.flatten() for map_ in _affinities(guide, steps, settings)])
+    neighbour = [(y + dy).clamp(0, height - 1) * stride + (x + dx).clamp(0, width - 1) for dy, dx in steps]
+    return torch.stack(neighbour, 1).int(), (affinity[:, cell] * inner).T.contiguous()
 
 
 def _reaches(width: int) -> list[int]:
     return sorted({max(round(reach * width / REACH_WIDTH), 1) for reach in REACH})
 
 
-def _one_neighbour(
-    guide: Guide,
-    pixel: tuple[Tensor, Tensor],
-    step: tuple[int, int],
-    inverse: Tensor,
-    scale: Tensor,
-    settings: PropagationSettings,
-) -> tuple[Tensor, Tensor]:
-    """Index [N] of the neighbour a step away and its affinity [N]."""
+def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: PropagationSettings) -> Iterator[Tensor]:
+    """For each step the affinity [h, w] of every pixel of the true image and the one that is a step away.
+
+    Alike are pixels of one colour on one plane: there, inverse depth has no second difference to either side.
+    """
     height, width = guide.size
-    y, x = pixel
-    stride = guide.depth.shape[1]
+    depth = guide.depth[:height, :width]
+    near = torch.where(depth > 0, 1.0 / depth, torch.zeros_like(depth))
+    scale = near.clamp_min(1e-9) * (settings.depth_scale + guide.spread[:height, :width])
+    inverse, colours = _Shifted(near[None], steps), _Shifted(guide.image[:, :height, :width], steps)
+    inside = _Shifted(torch.ones_like(near)[None], steps, "constant")
+    for step in steps:
+        far, back, beyond = (inverse.at(step, times)[0] for times in (1, -1, 2))
+        bend = torch.minimum((far - 2 * near + back).abs(), (near - 2 * far + beyond).abs())
+        exponent = torch.minimum(bend, (far - near).abs()) / scale
+        if settings.colour_scale is not None:
+            difference = colours.at(step, 1) - colours.at(step, 0)
+            exponent = exponent + difference.square().sum(0) / (2 * settings.colour_scale**2)
+        yield torch.exp(-exponent) * (inside.at(step, 1)[0] * (near > 0) * (far > 0))
 
-    def at(times: int) -> Tensor:
-        return (y + times * step[0]).clamp(0, height - 1) * stride + (x + times * step[1]).clamp(0, width - 1)
 
-    here, there = y * stride + x, at(1)
-    near, far = inverse[here], inverse[there]
-    deviation = torch.minimum((far - 2 * near + inverse[at(-1)]).abs(), (near - 2 * far + inverse[at(2)]).abs())
-    deviation = torch.minimum(deviation, (far - near).abs())
-    exponent = deviation / (near.clamp_min(1e-9) * scale)
-    if settings.colour_scale is not None:
-        colours = guide.image.flatten(1)
-        exponent = exponent + (colours[:, there] - colours[:, here]).square().sum(0) / (2 * settings.colour_scale**2)
-    inside = (y + step[0] >= 0) & (y + step[0] < height) & (x + step[1] >= 0) & (x + step[1] < width)
-    return there, torch.exp(-exponent) * (inside & (near > 0) & (far > 0))
+class _Shifted:
+    """A map [C, h, w] that is looked at through steps; what lies beyond its border is the border, or 0."""
+
+    def __init__(self, values: Tensor, steps: list[tuple[int, int]], mode: str = "replicate") -> None:
+        self._size = values.shape[-2:]
+        self._margin = margin = 2 * max(max(abs(dy), abs(dx)) for dy, dx in steps)
+        self._padded = F.pad(values[None], (margin, margin, margin, margin), mode=mode)[0]
+
+    def at(self, step: tuple[int, int], times: int) -> Tensor:
+        """[C, h, w]: for every pixel the value `times` steps away."""
+        top, left = (self._margin + times * part for part in step)
+        return self._padded[:, top : top + self._size[0], left : left + self._size[1]]
