@@ -91,8 +91,8 @@ def test_all_rows_are_there_and_made_on_the_fly(made: Path) -> None:
     lifted, raw = (result.rows[name].overall for name in ("lifted", "raw"))
     assert lifted.miou > raw.miou
     assert lifted.consistency > raw.consistency
-    assert lifted.confidence_auroc is not None
-    assert raw.confidence_auroc is None
+    assert lifted.calibration_error is not None
+    assert raw.calibration_error is None
     assert set(read_labels(str(made / "lifted"))["lift_mode"]) == {"depth-label"}
 
 
