@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REACH = (1, 2, 4, 8)
-"""Distances of neighbours in pixels, for an image `REACH_WIDTH` wide; they grow with the image."""
-REACH_WIDTH = 320
+"""Distances of neighbours in pixels, whatever the image's size: outlines are off by pixels, not by shares of it."""
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 SURE = 0.97
 """Margin between the two best shares from which a pixel is not contested."""
+TIE = 0.01
+"""Margin that own votes are granted even where they are tied, so that they stay where nobody is heard."""
 LEAST_EVIDENCE = 2.0
 """Votes below which a pixel is contested whatever they say."""
 
@@ -78,7 +79,7 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     neighbour, affinity = _neighbourhood(guide, contested, settings)
     believed = total / (total + 1.0)
     sureness = margin * believed
-    anchor = (total * margin)[contested, None]
+    anchor = (total * (margin + TIE))[contested, None]
     own = shares[contested]
     for _ in range(settings.rounds):
         weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
@@ -106,14 +107,10 @@ def _neighbourhood(guide: Guide, pixels: Tensor, settings: PropagationSettings) 
     y, x = pixels // stride, pixels % stride
     inner = (y < height) & (x < width)
     cell = y.clamp_max(height - 1) * width + x.clamp_max(width - 1)
-    steps = [(dy * reach, dx * reach) for reach in _reaches(width) for dy, dx in DIRECTIONS]
+    steps = [(dy * reach, dx * reach) for reach in REACH for dy, dx in DIRECTIONS]
     affinity = torch.stack([map_.flatten() for map_ in _affinities(guide, steps, settings)])
     neighbour = [(y + dy).clamp(0, height - 1) * stride + (x + dx).clamp(0, width - 1) for dy, dx in steps]
     return torch.stack(neighbour, 1).int(), (affinity[:, cell] * inner).T.contiguous()
-
-
-def _reaches(width: int) -> list[int]:
-    return sorted({max(round(reach * width / REACH_WIDTH), 1) for reach in REACH})
 
 
 def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: PropagationSettings) -> Iterator[Tensor]:

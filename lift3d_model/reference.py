@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lift3d_model.corrector import CorrectorSettings
 from lift3d_model.evidence import EvidenceSettings
 from lift3d_model.matching import MatchingSettings
-from lift3d_model.propagation import LEAST_EVIDENCE, REACH, REACH_WIDTH, SURE, PropagationSettings
+from lift3d_model.propagation import LEAST_EVIDENCE, REACH, SURE, TIE, PropagationSettings
 from lift3d_model.smoothing import SmoothingSettings
 
 Array = NDArray[np.float64]
@@ -122,7 +122,7 @@ def spread_shares(
     own = votes / np.maximum(total, 1e-9)
     margin = np.array([[_lead(own[:, i, j]) for j in range(total.shape[1])] for i in range(total.shape[0])])
     contested = [(int(i), int(j)) for i, j in np.argwhere(((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0))]
-    steps = [(r * dy, r * dx) for r in spread_reaches(size[1]) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    steps = [(r * dy, r * dx) for r in REACH for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
     shares, sureness = own.copy(), margin * total / (total + 1)
     for _ in range(settings.rounds):
         before, sure = shares.copy(), sureness.copy()
@@ -133,15 +133,10 @@ def spread_shares(
                     alike = _likeness((i, j), (dy, dx), image, depth, float(spread[i, j]), (size, settings))
                     heard += alike * sure[i + dy, j + dx]
                     said += alike * sure[i + dy, j + dx] * before[:, i + dy, j + dx]
-            anchor, gain = total[i, j] * margin[i, j], settings.strength / (heard + 0.5)
+            anchor, gain = total[i, j] * (margin[i, j] + TIE), settings.strength / (heard + 0.5)
             shares[:, i, j] = (anchor * own[:, i, j] + gain * said) / max(anchor + gain * heard, 1e-9)
             sureness[i, j] = _lead(shares[:, i, j]) * total[i, j] / (total[i, j] + 1)
     return np.asarray(shares)
-
-
-def spread_reaches(width: int) -> list[int]:
-    """Distances of the neighbours that a pixel listens to."""
-    return sorted({max(round(r * width / REACH_WIDTH), 1) for r in REACH})
 
 
 def _lead(shares: Array) -> float:

@@ -107,3 +107,12 @@ def test_without_rounds_shares_are_the_votes():
     guide, _ = _guide()
     votes = torch.rand(3, HEIGHT * WIDTH)
     torch.testing.assert_close(propagate(votes, guide, PropagationSettings(rounds=0)), votes / votes.sum(0))
+
+
+def test_a_tie_far_from_everybody_stays_a_tie():
+    guide, _ = _guide()
+    votes = torch.zeros(2, HEIGHT * WIDTH)
+    votes[:, 200] = 1.5
+    shares = propagate(votes, guide, SETTINGS)
+    torch.testing.assert_close(shares[:, 200], torch.tensor([0.5, 0.5]))
+    assert not shares[:, :200].any()
