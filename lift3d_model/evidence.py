@@ -39,7 +39,7 @@ class EvidenceSettings:
     tolerance: float = 0.04
     spread_factor: float = 2.0
     colour_scale: float | None = 0.12
-    samples: int = 2
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def gather_evidence(
     """
     height, width = depths.mode.shape[-2:]
     home = home_index(views, target, pixels)
-    depth, share, spread = _samples_on_rays(depths, target, home, settings.samples)
+    certain = _is_certain(depths, target, home)
+    depth, share, spread = _samples_on_rays(depths, target, home, 1 if certain else settings.samples)
     samples = depth.shape[0]
     A, b = view_to_view(views.K, views.world_from_cam, target, sources)
     landed, z = warp_pixels(A, b, pixels, depth)
@@ -87,10 +88,10 @@ def gather_evidence(
     inside = in_image(landed, z, views.sizes[view]) & (depth > 0).repeat(len(sources), 1)
     tolerance = settings.tolerance + settings.spread_factor * spread
     weight = _visibility(depths, view, index, z, tolerance) * inside * share.repeat(len(sources), 1)
-    if settings.colour_scale is not None and samples > 1:
+    if settings.colour_scale is not None and not certain:
         weight = weight * _similarity(views.images, target, home, view, index, settings.colour_scale)
     if curves is not None and len(sources):
-        regime: Regime = "certain" if samples == 1 else ("uncertain" if settings.colour_scale is not None else "novel")
+        regime: Regime = "certain" if certain else ("uncertain" if settings.colour_scale is not None else "novel")
         landings = Landings(pixels, home, depth, tolerance, sources, index, z)
         weight = weight * correction(curves, regime, views, depths, target, landings, weight)
     return Evidence(slot=slot, pixels=landed, index=index, weight=weight)
@@ -102,11 +103,14 @@ def home_index(views: Views, target: int, pixels: Tensor) -> Tensor:
     return nearest_index(pixels.minimum(last), *views.images.shape[-2:])
 
 
+def _is_certain(depths: Depths, target: int, home: Tensor) -> bool:
+    """Whether the target's depth is a sensor's: one sample a ray will do, and colours need no second opinion."""
+    return float((depths.spread[target].flatten()[home] <= CERTAIN_SPREAD).float().mean()) > MOSTLY
+
+
 def _samples_on_rays(depths: Depths, target: int, home: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     """Depths [P, R], their shares of the ray [P, 1] (summing to one) and the spread [R] of each ray."""
     mode, spread = depths.mode[target].flatten()[home], depths.spread[target].flatten()[home]
-    if float((spread <= CERTAIN_SPREAD).float().mean()) > MOSTLY:
-        samples = 1
     nodes = mode.new_tensor(NODES[samples] if samples in NODES else torch.linspace(-1.5, 1.5, samples).tolist())
     share = torch.exp(-0.5 * nodes**2)
     depth = mode * (1.0 + nodes[:, None] * spread)

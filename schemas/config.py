@@ -68,7 +68,7 @@ class LiftConfig(_Section):
     """Farthest depth searched from RGB."""
     planes: int = Field(64, ge=8, le=512)
     """Depth planes of the RGB sweep."""
-    samples: int = Field(2, ge=1, le=16)
+    samples: int = Field(1, ge=1, le=16)
     """Samples a ray where depth is uncertain (RGB geometry)."""
 
     @field_validator("weights", mode="before")

@@ -124,7 +124,7 @@ def test_lifting_mends_what_is_noisy(sound_room, label, method):
 
 
 def test_right_pixels_are_more_confident_than_wrong_ones(sound_room, label):
-    records, _ = label(sound_room, sources=2)
+    records, _ = label(sound_room, sources=4)
     right = np.concatenate(
         [(records[f.id].value == t).ravel() for f, t in zip(sound_room.scene.frames, sound_room.truth, strict=True)]
     )
