@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d_model.geometry import homogeneous
-from lift3d_model.sampling import gather_colours, gather_flat
+from lift3d_model.sampling import pick, pick_colours
 from lift3d_model.views import Depths, Views
 
 Regime = Literal["certain", "uncertain", "novel"]
@@ -103,9 +103,9 @@ def _clues(
     names = {clue: f"{regime}_{clue}" for clue in ("deviation", "spread", "colour", "coarse", "turn", "nearness")}
     wanted = {clue for clue, name in names.items() if name in curves}
     if wanted & {"deviation", "spread"}:
-        spread = gather_flat(depths.spread[view], landings.index)
+        spread = pick(depths.spread, view, landings.index)
     if "deviation" in wanted:
-        surface = gather_flat(depths.mode[view], landings.index)
+        surface = pick(depths.mode, view, landings.index)
         slack = (landings.tolerance + spread) * landings.z.clamp_min(1e-9)
         yield names["deviation"], (surface - landings.z).abs() / slack
     if "spread" in wanted:
@@ -124,7 +124,7 @@ def _clues(
 
 def _colour_distance(images: Tensor, regime: Regime, target: int, landings: Landings, weight: Tensor) -> Tensor:
     """RGB distance to the target's pixel, or to the witnesses' mean where the target has no image: [E, R]."""
-    theirs = gather_colours(images[landings.view], landings.index)
+    theirs = pick_colours(images, landings.view, landings.index)
     if regime == "novel":
         own = torch.einsum("er,ecr->cr", weight.detach(), theirs) / weight.detach().sum(0).clamp_min(1e-6)
     else:
@@ -140,7 +140,7 @@ def _coarse_distance(images: Tensor, target: int, landings: Landings) -> Tensor:
     def coarse(index: Tensor) -> Tensor:
         return index // width // COARSE * cells + index % width // COARSE
 
-    theirs = gather_colours(small[landings.view], coarse(landings.index))
+    theirs = pick_colours(small, landings.view, coarse(landings.index))
     own = small[target].flatten(1)[:, coarse(landings.home)]
     return (theirs - own).square_().sum(1).sqrt_()
 

@@ -88,6 +88,20 @@ def warp_pixels(A: Tensor, b: Tensor, pixels: Tensor, depth: Tensor) -> tuple[Te
     return torch.stack([image[:, 0], image[:, 1]], dim=-1) / _away_from_zero(z)[..., None], z
 
 
+def land(A: Tensor, b: Tensor, pixels: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`warp_pixels` into one source, coordinates apart: A [3, 3], b [3], pixels [2, R] float32, depth [P, R].
+
+    Returns:
+        x, y in the source and z-depth there: [P, R] float32 each. Sums are written out, so that a pixel lands in the
+        same place, to the bit, whichever pixels come with it.
+    """
+    u, v = pixels
+    rows, offset = A.tolist(), b.tolist()
+    x, y, z = ((u * p).add_(v, alpha=q).add_(r) * depth + shift for (p, q, r), shift in zip(rows, offset, strict=True))
+    nearness = _away_from_zero(z).reciprocal_()
+    return x.mul_(nearness), y.mul_(nearness), z
+
+
 def in_image(pixels: Tensor, depth: Tensor, sizes: Tensor) -> Tensor:
     """Whether pixels [S, ..., 2] at depths [S, ...] are in front of their view and inside its image.
 

@@ -26,7 +26,7 @@ from lift3d_model.propagation import Guide, PropagationSettings, propagate
 from lift3d_model.proposal import confirm, propose
 from lift3d_model.refinement import load_refiners
 from lift3d_model.rendering import render_depth
-from lift3d_model.sampling import gather_flat, sample_bilinear
+from lift3d_model.sampling import pick, sample_bilinear
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
@@ -154,11 +154,9 @@ class Lift3D:
 
     def rendered(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
         """The same depths, the target's replaced by what its sources' depths show from there (novel view)."""
-        mode, spread, trust = depths.mode.clone(), depths.spread.clone(), depths.trust.clone()
-        mode[target] = render_depth(views, depths, target, sources)
-        spread[target] = 2 * SENSOR_SPREAD
-        trust[target] = (mode[target] > 0).to(trust.dtype)
-        return Depths(mode, spread, trust)
+        mode = render_depth(views, depths, target, sources)
+        spread, trust = torch.full_like(mode, 2 * SENSOR_SPREAD), (mode > 0).to(mode.dtype)
+        return depths.with_belief(target, torch.stack([mode, spread, trust]))
 
     def corrected_ids(
         self, views: Views, depths: Depths, ids: Tensor, view: int, sources: Sequence[int], classes: int
@@ -186,12 +184,13 @@ class Lift3D:
             values [k, H, W]: shares of the k classes that occur.
         """
         height, width = ids.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None)
-        seen = gather_flat(ids[witnesses.slot], witnesses.index).long()
-        weight = witnesses.weight * (seen >= 0)
-        present = torch.bincount((seen + 1).flatten(), minlength=classes + 1)[1:] > 0
+        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None, located=False)
+        seen = pick(ids, witnesses.slot, witnesses.index).int().add_(1)
+        weight = witnesses.weight * (seen > 0)
+        present = torch.bincount(seen.flatten(), minlength=classes + 1)[1:] > 0
         rank = (present.cumsum(0) - 1).clamp_min(0)
-        votes = vote(rank[seen.clamp_min(0)], weight, max(int(present.sum()), 1))
+        places = torch.cat([rank.new_zeros(1), rank]).index_select(0, seen.flatten()).view_as(seen)
+        votes = vote(places, weight, max(int(present.sum()), 1))
         shares = propagate(votes, self._guide(views, depths, target), self.settings.propagation)
         occurring = present.nonzero()[:, 0] if bool(present.any()) else rank[:1]
         return Lifted(shares.reshape(-1, height, width), witnesses, weight, len(sources), occurring)
@@ -199,7 +198,8 @@ class Lift3D:
     def _guide(self, views: Views, depths: Depths, target: int) -> Guide:
         """What shares are spread along."""
         height, width = views.sizes[target].tolist()
-        return Guide(views.images[target], depths.mode[target], depths.spread[target], (height, width))
+        mode, spread, _ = depths.belief(target)
+        return Guide(views.images[target], mode, spread, (height, width))
 
     def lift_features(
         self,
@@ -222,7 +222,7 @@ class Lift3D:
         """
         h, w = features.shape[-2:]
         witnesses = self._witnesses(views, depths, target, sources, (h, w), stride, self._curves)
-        values = sample_bilinear(features[witnesses.slot], witnesses.pixels, stride)
+        values = sample_bilinear(features[witnesses.slot], witnesses.located, stride)
         own = (witnesses.slot == len(sources))[:, None]
         factor = own_factor(self._curves, (witnesses.weight * ~own).sum(0))
         weight = torch.where(own, witnesses.weight * factor, witnesses.weight)
@@ -238,6 +238,8 @@ class Lift3D:
         grid: tuple[int, int],
         stride: float,
         curves: Curves | None,
+        *,
+        located: bool = True,
     ) -> Evidence:
         """Base evidence of the sources, damped by the trust in the target's depth, and of the target itself.
 
@@ -245,11 +247,12 @@ class Lift3D:
         """
         pixels = pixel_centres(*grid, stride, views.device)
         seen = torch.tensor(list(sources), dtype=torch.long, device=views.device)
-        evidence = gather_evidence(views, depths, target, seen, pixels, self.settings.evidence, curves)
+        settings = self.settings.evidence
+        evidence = gather_evidence(views, depths, target, seen, pixels, settings, curves, located=located)
         home = home_index(views, target, pixels)
-        trust = depths.trust[target].flatten()[home]
         covers = (pixels - 0.5 * stride < views.sizes[target].flip(0)).all(1)
-        evidence = replace(evidence, weight=evidence.weight * trust * covers)
+        trust = depths.belief(target)[2].flatten().index_select(0, home) * covers
+        evidence = replace(evidence, weight=evidence.weight * trust)
         own = self.settings.self_weight
         return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
 
@@ -257,9 +260,10 @@ class Lift3D:
 def _with_self(evidence: Evidence, slot: int, pixels: Tensor, home: Tensor, weight: float) -> Evidence:
     """The evidence with the target's own prediction as one more witness."""
     own = torch.full((1, len(home)), weight, device=pixels.device)
+    where = evidence.pixels
     return Evidence(
         slot=torch.cat([evidence.slot, evidence.slot.new_tensor([slot])]),
-        pixels=torch.cat([evidence.pixels, pixels[None].to(evidence.pixels.dtype)]),
+        pixels=None if where is None else torch.cat([where, pixels[None].to(where.dtype)]),
         index=torch.cat([evidence.index, home[None]]),
         weight=torch.cat([evidence.weight, own]),
     )

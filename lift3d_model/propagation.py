@@ -18,7 +18,8 @@ from torch import Tensor
 
 REACH = (1, 2, 4, 8)
 """Distances of neighbours in pixels, whatever the image's size: outlines are off by pixels, not by shares of it."""
-DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+DIRECTIONS = ((0, 1), (1, -1), (1, 0), (1, 1))
+"""Half of the eight directions: affinity is mutual, the way back is the same."""
 SURE = 0.97
 """Margin between the two best shares from which a pixel is not contested."""
 TIE = 0.01
@@ -71,11 +72,12 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
         [K, R] shares that sum to one, or to 0 where there are no votes: nothing is made up.
     """
     total = votes.sum(0)
-    shares = (votes / total.clamp_min(1e-9)).T.contiguous()
+    shares = votes / total.clamp_min(1e-9)
     margin = _margin(shares)
-    contested = (((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0)).nonzero()[:, 0]
+    contested = _contested(total, margin, guide)
     if settings.rounds == 0 or not len(contested):
-        return shares.T
+        return shares
+    shares = shares.T.contiguous()
     neighbour, affinity = _neighbourhood(guide, contested, settings)
     believed = total / (total + 1.0)
     sureness = margin * believed
@@ -88,59 +90,77 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
         gain = settings.strength / (heard + 0.5)
         fresh = (anchor * own + gain * said) / (anchor + gain * heard).clamp_min(1e-9)
         shares[contested] = fresh
-        sureness[contested] = _margin(fresh) * believed[contested]
+        sureness[contested] = _margin(fresh.T.contiguous()) * believed[contested]
     return shares.T
 
 
+def _contested(total: Tensor, margin: Tensor, guide: Guide) -> Tensor:
+    """[N] flat indices of the true image's pixels that are to listen: not sure, but not without votes."""
+    listens = ((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0)
+    listens = listens.view(guide.depth.shape)[: guide.size[0], : guide.size[1]]
+    y, x = listens.nonzero().unbind(1)
+    return y * guide.depth.shape[1] + x
+
+
 def _margin(shares: Tensor) -> Tensor:
-    """[R]: best share minus second best, of [R, K]."""
-    if shares.shape[1] == 1:
-        return shares[:, 0].clone()
-    best = shares.topk(2, dim=1).values
-    return best[:, 0] - best[:, 1]
+    """[R]: best share minus second best, of [K, R], class by class: several times as fast as sorting."""
+    best, second = shares[0].clone(), torch.zeros_like(shares[0])
+    for share in shares[1:]:
+        second = torch.maximum(second, torch.minimum(best, share))
+        best = torch.maximum(best, share)
+    return best - second
 
 
 def _neighbourhood(guide: Guide, pixels: Tensor, settings: PropagationSettings) -> tuple[Tensor, Tensor]:
-    """Neighbours [N, O] of flat pixel indices [N] and their affinities [N, O], 0 beyond the image."""
+    """Neighbours [N, O] int32 of flat pixel indices [N] and their affinities [N, O], 0 beyond the image."""
     height, width = guide.size
-    stride = guide.depth.shape[1]
-    y, x = pixels // stride, pixels % stride
-    inner = (y < height) & (x < width)
-    cell = y.clamp_max(height - 1) * width + x.clamp_max(width - 1)
+    stride, margin = guide.depth.shape[1], max(REACH)
+    pitch = width + 2 * margin
+    place = ((pixels // stride + margin) * pitch + pixels % stride + margin).int()
     steps = [(dy * reach, dx * reach) for reach in REACH for dy, dx in DIRECTIONS]
-    affinity = torch.stack([map_.flatten() for map_ in _affinities(guide, steps, settings)])
-    neighbour = [(y + dy).clamp(0, height - 1) * stride + (x + dx).clamp(0, width - 1) for dy, dx in steps]
-    return torch.stack(neighbour, 1).int(), (affinity[:, cell] * inner).T.contiguous()
+    affinity = pixels.new_empty(2 * len(steps), len(pixels), dtype=guide.depth.dtype)
+    for k, ((dy, dx), alike) in enumerate(zip(steps, _affinities(guide, steps, settings), strict=True)):
+        there = F.pad(alike, (margin, margin, margin, margin)).flatten()
+        torch.index_select(there, 0, place, out=affinity[2 * k])
+        torch.index_select(there, 0, place - (dy * pitch + dx), out=affinity[2 * k + 1])
+    offsets = [sign * (dy * stride + dx) for dy, dx in steps for sign in (1, -1)]
+    # Beyond the image the affinity is 0: any neighbour will do there.
+    neighbour = pixels.int()[:, None] + torch.tensor(offsets, dtype=torch.int32, device=pixels.device)
+    return neighbour.clamp_(0, guide.depth.numel() - 1), affinity.T.contiguous()
 
 
 def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: PropagationSettings) -> Iterator[Tensor]:
-    """For each step the affinity [h, w] of every pixel of the true image and the one that is a step away.
+    """For each step the affinity [h, w] of every pixel of the true image and the one that is a step away, both ways.
 
     Alike are pixels of one colour on one plane: there, inverse depth has no second difference to either side.
     """
     height, width = guide.size
     depth = guide.depth[:height, :width]
-    near = torch.where(depth > 0, 1.0 / depth, torch.zeros_like(depth))
-    scale = near.clamp_min(1e-9) * (settings.depth_scale + guide.spread[:height, :width])
-    inverse, colours = _Shifted(near[None], steps), _Shifted(guide.image[:, :height, :width], steps)
-    inside = _Shifted(torch.ones_like(near)[None], steps, "constant")
+    known = (depth > 0).to(depth.dtype)
+    near = known / torch.where(depth > 0, depth, torch.ones_like(depth))
+    scale = 0.5 * near * (settings.depth_scale + guide.spread[:height, :width])
+    inverse, scales, inside = _Shifted(near[None], steps), _Shifted(scale[None], steps), _Shifted(known[None], steps, 0)
+    colour_scale = torch.inf if settings.colour_scale is None else settings.colour_scale
+    image = guide.image[:, :height, :width] / (2**0.5 * colour_scale)
+    colours = _Shifted(image, steps)
     for step in steps:
         far, back, beyond = (inverse.at(step, times)[0] for times in (1, -1, 2))
-        bend = torch.minimum((far - 2 * near + back).abs(), (near - 2 * far + beyond).abs())
-        exponent = torch.minimum(bend, (far - near).abs()) / scale
-        if settings.colour_scale is not None:
-            difference = colours.at(step, 1) - colours.at(step, 0)
-            exponent = exponent + difference.square().sum(0) / (2 * settings.colour_scale**2)
-        yield torch.exp(-exponent) * (inside.at(step, 1)[0] * (near > 0) * (far > 0))
+        ahead = far - near
+        bend = torch.minimum((ahead - near).add_(back).abs_(), (beyond - far).sub_(ahead).abs_())
+        exponent = torch.minimum(bend, ahead.abs_()).div_((scales.at(step, 1)[0] + scale).clamp_min_(1e-12))
+        for theirs, ours in zip(colours.at(step, 1), image, strict=True):
+            exponent += (theirs - ours).square_()
+        yield exponent.neg_().exp_().mul_(inside.at(step, 1)[0]).mul_(known)
 
 
 class _Shifted:
-    """A map [C, h, w] that is looked at through steps; what lies beyond its border is the border, or 0."""
+    """A map [C, h, w] that is looked at through steps; what lies beyond its border is the border, or a given value."""
 
-    def __init__(self, values: Tensor, steps: list[tuple[int, int]], mode: str = "replicate") -> None:
+    def __init__(self, values: Tensor, steps: list[tuple[int, int]], beyond: float | None = None) -> None:
         self._size = values.shape[-2:]
         self._margin = margin = 2 * max(max(abs(dy), abs(dx)) for dy, dx in steps)
-        self._padded = F.pad(values[None], (margin, margin, margin, margin), mode=mode)[0]
+        mode = "replicate" if beyond is None else "constant"
+        self._padded = F.pad(values[None], (margin, margin, margin, margin), mode=mode, value=beyond)[0]
 
     def at(self, step: tuple[int, int], times: int) -> Tensor:
         """[C, h, w]: for every pixel the value `times` steps away."""

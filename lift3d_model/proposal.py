@@ -22,7 +22,7 @@ from lift3d_model.upsampling import guided_upsample
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 
 SWEPT_SOURCES = 8
-"""Source views that a depth sweep looks at: more cost more and add little."""
+"""Source views that a depth sweep looks at, and that its result is compared with: more cost more and add little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _completed(
         return None
     swept = sweeps.found[target]
     if swept is not None:
-        fused = fuse(sweeps.views, sweeps.depth, swept, target, sources)
+        fused = fuse(sweeps.views, sweeps.depth, swept, target, sources[:SWEPT_SOURCES])
         refined = _refine(sweeps.views, target, swept, fused, refiners)
         return _full(views, sweeps.views, target, swept.inverse(refined.position), refined.spread, refined.trust)
     height, width = views.sizes[target].tolist()

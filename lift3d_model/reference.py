@@ -130,7 +130,7 @@ def spread_shares(
             heard, said = 0.0, np.zeros(len(votes))
             for dy, dx in steps:
                 if 0 <= i + dy < size[0] and 0 <= j + dx < size[1]:
-                    alike = _likeness((i, j), (dy, dx), image, depth, float(spread[i, j]), (size, settings))
+                    alike = _likeness((i, j), (dy, dx), image, depth, spread, (size, settings))
                     heard += alike * sure[i + dy, j + dx]
                     said += alike * sure[i + dy, j + dx] * before[:, i + dy, j + dx]
             anchor, gain = total[i, j] * (margin[i, j] + TIE), settings.strength / (heard + 0.5)
@@ -150,7 +150,7 @@ def _likeness(
     step: tuple[int, int],
     image: Array,
     depth: Array,
-    spread: float,
+    spread: Array,
     rest: tuple[tuple[int, int], PropagationSettings],
 ) -> float:
     """How alike a pixel and its neighbour a step away are: in colour, and in lying on one plane."""
@@ -164,7 +164,8 @@ def _likeness(
         return 0.0
     before, here, there, beyond = (1 / depth[at(t)] if depth[at(t)] > 0 else 0.0 for t in (-1, 0, 1, 2))
     bend = min(abs(there - 2 * here + before), abs(here - 2 * there + beyond), abs(there - here))
-    exponent = bend / (here * (settings.depth_scale + spread))
+    scales = here * (settings.depth_scale + spread[at(0)]), there * (settings.depth_scale + spread[at(1)])
+    exponent = 2 * bend / sum(scales)
     if settings.colour_scale is not None:
         difference = image[:, at(1)[0], at(1)[1]] - image[:, at(0)[0], at(0)[1]]
         exponent += float(difference @ difference) / (2 * settings.colour_scale**2)

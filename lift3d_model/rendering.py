@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lift3d_model.geometry import in_image, pixel_centres, view_to_view, warp_pixels
-from lift3d_model.sampling import nearest_index
+from lift3d_model.geometry import land, pixel_centres, view_to_view
+from lift3d_model.sampling import flat_index
 from lift3d_model.views import Depths, Views
 
 HALF_PIXEL_CORNERS = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))
@@ -22,17 +22,18 @@ def shown_depth(views: Views, depth: Tensor, target: int, source: int) -> Tensor
         depth: [V, H, W] z-depth of all views, 0 = unknown.
     """
     height, width = depth.shape[-2:]
-    into_target = torch.tensor([target], device=views.device)
-    A, b = view_to_view(views.K, views.world_from_cam, source, into_target)
-    landed, z = warp_pixels(A, b, pixel_centres(height, width, device=views.device), depth[source].flatten())
-    spots = landed[0] + landed.new_tensor(HALF_PIXEL_CORNERS)[:, None]
-    z = z.expand(len(spots), -1)
-    size = views.sizes[into_target].expand(len(spots), 2)
-    hit = in_image(spots, z, size) & (depth[source].flatten() > 0)
-    index = nearest_index(spots, height, width)
+    bottom, right = views.sizes[target].tolist()
+    A, b = view_to_view(views.K, views.world_from_cam, source, torch.tensor([target], device=views.device))
+    surface = depth[source].flatten()
+    pixels = pixel_centres(height, width, device=views.device).T.float()
+    x, y, z = land(A[0], b[0], pixels, surface[None])
     nearest = torch.full((height * width,), torch.inf, device=views.device)
-    nearest.scatter_reduce_(0, index[hit], z[hit], "amin")
-    return torch.where(nearest.isfinite(), nearest, torch.zeros_like(nearest)).view(height, width)
+    for dx, dy in HALF_PIXEL_CORNERS:
+        u, v = x[0] + dx, y[0] + dy
+        hit = (u >= 0) & (v >= 0) & (u < right) & (v < bottom) & (z[0] > 0) & (surface > 0)
+        shown = z[0].masked_fill(~hit, torch.inf)
+        nearest.scatter_reduce_(0, flat_index(u, v, height, width).long(), shown, "amin")
+    return nearest.masked_fill_(nearest.isinf(), 0.0).view(height, width)
 
 
 def render_depth(views: Views, depths: Depths, target: int, sources: Sequence[int]) -> Tensor:

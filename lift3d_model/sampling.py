@@ -27,20 +27,30 @@ def sample_bilinear(maps: Tensor, pixels: Tensor, stride: float = 1.0) -> Tensor
 
 
 def nearest_index(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Flat index [...] into a [height * width] map of the pixel that contains each point [..., 2] (clamped)."""
-    x = pixels[..., 0].floor().clamp(0, width - 1)
-    y = pixels[..., 1].floor().clamp(0, height - 1)
-    return (y * width + x).long()
+    """Flat index [...] int32 into a [height * width] map of the pixel that contains each point [..., 2] (clamped)."""
+    return flat_index(pixels[..., 0], pixels[..., 1], height, width)
 
 
-def gather_flat(maps: Tensor, index: Tensor) -> Tensor:
-    """Values of flattened maps: maps [S, H, W] at index [S, ...] -> [S, ...]."""
-    return maps.flatten(1).gather(1, index.flatten(1)).view(index.shape)
+def flat_index(x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    """`nearest_index` of points whose coordinates lie apart."""
+    row, column = y.floor().clamp_(0, height - 1), x.floor().clamp_(0, width - 1)
+    return row.int().mul_(width).add_(column.int())
 
 
-def gather_colours(images: Tensor, index: Tensor) -> Tensor:
-    """Colours of images [S, 3, H, W] at flat indices [S, N] -> [S, 3, N]."""
-    return images.flatten(2).gather(2, index[:, None].expand(-1, images.shape[1], -1))
+def pick(maps: Tensor, chosen: Tensor, index: Tensor) -> Tensor:
+    """Values of some of V flattened maps: maps [V, H, W], chosen [E] among them, flat index [E, N] -> [E, N].
+
+    Map by map, without copying any: each fits a core's cache where all of them do not.
+    """
+    found = maps.new_empty(index.shape)
+    for values, v, places in zip(found, chosen.tolist(), index, strict=True):
+        torch.index_select(maps[v].flatten(), 0, places, out=values)
+    return found
+
+
+def pick_colours(images: Tensor, chosen: Tensor, index: Tensor) -> Tensor:
+    """`pick` for images: [V, 3, H, W], [E], [E, N] -> [E, 3, N]."""
+    return torch.stack([pick(channel, chosen, index) for channel in images.unbind(1)], dim=1)
 
 
 def resize_mean(images: Tensor, height: int, width: int) -> Tensor:

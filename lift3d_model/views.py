@@ -49,22 +49,25 @@ class Depths:
         spread: [V, H, W] standard deviation relative to the depth (0.01 = one per cent).
         trust: [V, H, W] in [0, 1]: how far the mode is confirmed by other views; 1 for sensor depth.
         sweeps: what swept depth was read from, for its correction by other views; None where nobody swept.
+        own: a view that is looked at as a target and its belief [3, H, W] as such, which its sources had a say in; as a
+            source for others, every view is what `mode`, `spread` and `trust` say.
     """
 
     mode: Tensor
     spread: Tensor
     trust: Tensor
     sweeps: Sweeps | None = None
+    own: tuple[int, Tensor] | None = None
 
-    def belief(self, view: int) -> Tensor:
-        """[3, H, W]: a copy of one view's mode, spread and trust."""
-        return torch.stack([self.mode[view], self.spread[view], self.trust[view]])
+    def belief(self, target: int) -> Tensor:
+        """[3, H, W]: mode, spread and trust of a view that is looked at as a target."""
+        if self.own is not None and self.own[0] == target:
+            return self.own[1]
+        return torch.stack([self.mode[target], self.spread[target], self.trust[target]])
 
-    def with_belief(self, view: int, belief: Tensor) -> Depths:
-        """The same depths, one view's replaced by a mode, spread and trust [3, H, W]."""
-        mode, spread, trust = self.mode.clone(), self.spread.clone(), self.trust.clone()
-        mode[view], spread[view], trust[view] = belief
-        return replace(self, mode=mode, spread=spread, trust=trust)
+    def with_belief(self, target: int, belief: Tensor) -> Depths:
+        """The same depths, with a target's belief [3, H, W] of its own."""
+        return replace(self, own=(target, belief))
 
 
 def sensor_depths(depth: Tensor, spread: float = SENSOR_SPREAD) -> Depths:

@@ -202,7 +202,7 @@ class ChunkLift:
             from lift3d_model.sampling import sample_bilinear, stack_padded
 
             features = stack_padded([self._features(v) for v in (*self._sources[target], target)])
-            theirs = sample_bilinear(features[lifted.witnesses.slot], lifted.witnesses.pixels, stride)
+            theirs = sample_bilinear(features[lifted.witnesses.slot], lifted.witnesses.located, stride)
             return similarity(theirs, lifted.values.flatten(1), "features")
         from lift3d_model.evidence import home_index
         from lift3d_model.geometry import pixel_centres

@@ -32,7 +32,7 @@ def weigh_rays(example: Example, pixels: Tensor, weighting: Weighting) -> Rays:
     settings = EvidenceSettings(colour_scale=None) if example.kind == "novel" else EvidenceSettings()
     views, target = example.views, example.target
     evidence = gather_evidence(views, example.depths, target, example.sources, pixels, settings, weighting)
-    view, landed, weight = example.sources[evidence.slot], evidence.pixels, evidence.weight
+    view, landed, weight = example.sources[evidence.slot], evidence.located, evidence.weight
     if example.kind == "label":
         own = torch.ones_like(weight[0]) * own_factor(weighting, weight.sum(0))
         weight = torch.cat([weight, own[None]])

@@ -61,8 +61,8 @@ def found_depths(
             for target in chunk.targets:
                 own = model.confirmed(depths, views, target, chunk.sources[target])
                 camera = chunk.frames[target].camera
-                inside = (target, slice(camera.height), slice(camera.width))
-                found[chunk.frames[target].id] = own.mode[inside].numpy(), own.spread[inside].numpy()
+                mode, spread, _ = own.belief(target)[:, : camera.height, : camera.width].numpy()
+                found[chunk.frames[target].id] = mode, spread
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lift3d_model.geometry import in_image, pixel_centres, view_to_view, warp_pixels
-from lift3d_model.sampling import gather_flat, nearest_index, sample_bilinear
+from lift3d_model.sampling import nearest_index, pick, sample_bilinear
 from pipeline.benchmark.catalogue import VIEW_OPERATORS, Entry
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.labelled import Build
@@ -122,9 +122,9 @@ def warped_values(seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
     h, w = seen.lifted.values.shape[-2:]
     pixels = pixel_centres(h, w, seen.stride)
     last = views.sizes[seen.target].flip(0) - 0.5
-    depth = seen.depths.mode[seen.target].flatten()[nearest_index(pixels.minimum(last), height, width)]
+    depth = seen.depths.belief(seen.target)[0].flatten()[nearest_index(pixels.minimum(last), height, width)]
     landed, z = warp_pixels(*view_to_view(views.K, views.world_from_cam, seen.target, sources), pixels, depth)
-    stored = gather_flat(seen.depths.mode[sources], nearest_index(landed, height, width))
+    stored = pick(seen.depths.mode, sources, nearest_index(landed, height, width))
     sees = in_image(landed, z, views.sizes[sources]) & ((stored - z).abs() < SAME_SURFACE * z) & (depth > 0)
     values = sample_bilinear(seen.features[:-1], landed, seen.stride)
     centres = views.world_from_cam[:, :3, 3]

@@ -148,10 +148,10 @@ def believed(room):
 def test_depth_that_sources_share_is_confirmed_and_stays(room, believed):
     sources = AROUND.tolist()
     found = confirm(believed, room.views, TARGET, sources, None)
-    believed_in = found.trust[TARGET] > 0.5
+    believed_in = found.belief(TARGET)[2] > 0.5
     assert believed_in.float().mean() > 0.6
-    assert (_error(found.mode[TARGET][believed_in], room.depth[TARGET][believed_in]) < 0.1).float().mean() > 0.95
-    before, after = (_error(depths.mode[TARGET], room.depth[TARGET]) for depths in (believed, found))
+    assert (_error(found.belief(TARGET)[0][believed_in], room.depth[TARGET][believed_in]) < 0.1).float().mean() > 0.95
+    before, after = (_error(depths.belief(TARGET)[0], room.depth[TARGET]) for depths in (believed, found))
     assert after.median() < 1.1 * before.median()
     others = [v for v in range(7) if v != TARGET]
     assert torch.equal(found.mode[others], believed.mode[others])
@@ -167,21 +167,21 @@ def test_depth_that_sources_contradict_is_repaired(room, believed, planes):
     wrong[TARGET] = replace(swept, position=position)
     spoiled = replace(believed, sweeps=replace(believed.sweeps, found=tuple(wrong)))
     found = confirm(spoiled, room.views, TARGET, AROUND.tolist(), None)
-    assert _error(found.mode[TARGET, :, :20], room.depth[TARGET, :, :20]).median() < 0.03
+    assert _error(found.belief(TARGET)[0, :, :20], room.depth[TARGET, :, :20]).median() < 0.03
 
 
 def test_depth_that_nobody_confirms_is_not_trusted(room, believed):
     alone = confirm(believed, room.views, TARGET, [], None)
-    assert not alone.trust[TARGET].any()
-    torch.testing.assert_close(alone.mode[TARGET], believed.mode[TARGET])
+    assert not alone.belief(TARGET)[2].any()
+    torch.testing.assert_close(alone.belief(TARGET)[0], believed.belief(TARGET)[0])
     blind = replace(believed, sweeps=replace(believed.sweeps, depth=believed.sweeps.depth * 0))
-    assert not confirm(blind, room.views, TARGET, AROUND.tolist(), None).trust[TARGET].any()
+    assert not confirm(blind, room.views, TARGET, AROUND.tolist(), None).belief(TARGET)[2].any()
 
 
 def test_spreads_cover_the_errors(room, believed):
     found = confirm(believed, room.views, TARGET, AROUND.tolist(), None)
-    error = _error(found.mode[TARGET], room.depth[TARGET])
-    spread = found.spread[TARGET].flatten()
+    error = _error(found.belief(TARGET)[0], room.depth[TARGET])
+    spread = found.belief(TARGET)[1].flatten()
     assert 0.5 < (error < spread).float().mean() < 0.95
     assert (error < 2 * spread).float().mean() > 0.75
 
@@ -195,15 +195,15 @@ def test_a_view_without_sources_has_no_depth(room):
 def test_one_source_is_enough_to_see_depth(room):
     depths = _beliefs(room.views, (TARGET, 2), torch.tensor([2, TARGET]))
     found = confirm(depths, room.views, TARGET, [2], None)
-    assert _error(found.mode[TARGET], room.depth[TARGET]).median() < 0.05
+    assert _error(found.belief(TARGET)[0], room.depth[TARGET]).median() < 0.05
 
 
 def test_confirmed_depth_scales_with_the_unit_of_length(room, make_room, believed):
     scaled = make_room(unit=1000.0)
     expected = confirm(believed, room.views, TARGET, AROUND.tolist(), None)
     found = confirm(_beliefs(scaled.views, range(7)), scaled.views, TARGET, AROUND.tolist(), None)
-    assert _error(found.mode[TARGET] / 1000, expected.mode[TARGET]).quantile(0.95) < 1e-2
-    assert (found.trust[TARGET] - expected.trust[TARGET]).abs().mean() < 0.02
+    assert _error(found.belief(TARGET)[0] / 1000, expected.belief(TARGET)[0]).quantile(0.95) < 1e-2
+    assert (found.belief(TARGET)[2] - expected.belief(TARGET)[2]).abs().mean() < 0.02
 
 
 def test_what_is_believed_of_a_target_does_not_depend_on_views_that_it_does_not_look_at(room, believed):

@@ -33,11 +33,11 @@ def test_holes_are_filled_from_other_views(room, noise):
     sensor, holes = _holed(room, noise=noise)
     before, after = _completed(room, sensor)
     hole = holes[TARGET]
-    error = ((after.mode[TARGET] - room.depth[TARGET]).abs() / room.depth[TARGET])[hole]
+    error = ((after.belief(TARGET)[0] - room.depth[TARGET]).abs() / room.depth[TARGET])[hole]
     assert (error < 0.05).float().mean() > 0.85
-    assert (after.spread[TARGET][hole] > before.spread[TARGET][~hole].max()).all()
-    assert (after.trust[TARGET][hole] < 1).all()
-    assert (after.trust[TARGET][hole] > 0).all()
+    assert (after.belief(TARGET)[1][hole] > before.belief(TARGET)[1][~hole].max()).all()
+    assert (after.belief(TARGET)[2][hole] < 1).all()
+    assert (after.belief(TARGET)[2][hole] > 0).all()
 
 
 def test_readings_stay_as_they_are(room):
@@ -53,8 +53,8 @@ def test_readings_stay_as_they_are(room):
 def test_without_other_views_holes_are_grown_over_and_hardly_trusted(room):
     sensor, holes = _holed(room)
     _, after = _completed(room, sensor, [])
-    assert (after.mode[TARGET] > 0).all()
-    assert after.trust[TARGET][holes[TARGET]].max() < 0.5
+    assert (after.belief(TARGET)[0] > 0).all()
+    assert after.belief(TARGET)[2][holes[TARGET]].max() < 0.5
 
 
 def test_depth_without_holes_and_no_depth_at_all_are_left_alone(room):
@@ -70,7 +70,7 @@ def test_fillings_do_not_know_the_unit(room, make_room):
     scaled = make_room(unit=1000.0)
     expected = _completed(room, _holed(room)[0])[1]
     found = _completed(scaled, _holed(scaled)[0])[1]
-    close = (found.mode[TARGET] / 1000 / expected.mode[TARGET] - 1).abs() < 1e-3
+    close = (found.belief(TARGET)[0] / 1000 / expected.belief(TARGET)[0] - 1).abs() < 1e-3
     assert close.float().mean() > 0.99
 
 
@@ -80,6 +80,6 @@ def test_padding_is_not_filled(room):
     wide = replace(room, views=padded)
     found = _completed(wide, torch.nn.functional.pad(sensor, (0, 9, 0, 5)))[1]
     expected = _completed(room, sensor)[1]
-    torch.testing.assert_close(found.mode[TARGET, :48, :64], expected.mode[TARGET])
-    assert not found.mode[TARGET, 48:].any()
-    assert not found.mode[TARGET, :, 64:].any()
+    torch.testing.assert_close(found.belief(TARGET)[0, :48, :64], expected.belief(TARGET)[0])
+    assert not found.belief(TARGET)[0, 48:].any()
+    assert not found.belief(TARGET)[0, :, 64:].any()

@@ -258,9 +258,9 @@ def test_rgb_depths_of_views_that_are_not_needed_stay_unknown(room):
 def test_swept_depth_is_trusted_as_far_as_it_is_confirmed(room):
     model, around = Lift3D(), [room.others(v)[:3] for v in range(7)]
     swept = model.depths(room.views, torch.zeros_like(room.depth), [False] * 7, around, range(7))
-    trust = model.confirmed(swept, room.views, TARGET, around[TARGET]).trust[TARGET]
+    trust = model.confirmed(swept, room.views, TARGET, around[TARGET]).belief(TARGET)[2]
     assert 0 < trust.mean() < 1
-    assert not model.confirmed(swept, room.views, TARGET, []).trust[TARGET].any()
+    assert not model.confirmed(swept, room.views, TARGET, []).belief(TARGET)[2].any()
     measured = replace(room.depths)
     assert model.confirmed(measured, room.views, TARGET, around[TARGET]) == measured
 
@@ -269,6 +269,7 @@ def test_a_rendered_depth_replaces_the_targets_own_alone(room):
     spoiled = replace(room.depths, mode=room.depth.clone())
     spoiled.mode[TARGET] = 123.0
     found = Lift3D().rendered(spoiled, room.views, TARGET, room.others(TARGET))
-    assert found.mode[TARGET].max() < 10
-    assert torch.equal(found.mode[[0, 6]], room.depth[[0, 6]])
-    assert torch.equal(found.trust[TARGET] > 0, found.mode[TARGET] > 0)
+    mode, _, trust = found.belief(TARGET)
+    assert mode.max() < 10
+    assert torch.equal(found.belief(0)[0], room.depth[0]) and torch.equal(found.mode[TARGET], spoiled.mode[TARGET])
+    assert torch.equal(trust > 0, mode > 0)

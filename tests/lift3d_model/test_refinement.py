@@ -77,10 +77,10 @@ def test_exposure_is_not_told_either():
 def test_refined_depth_scales_with_the_unit_of_length(make_room, refiners, refined):
     scaled = make_room(unit=1000.0)
     for found, expected in zip(_beliefs(scaled.views, refiners), refined, strict=True):
-        close = (found.mode[TARGET] / 1000 / expected.mode[TARGET] - 1).abs() < 5e-3
+        close = (found.belief(TARGET)[0] / 1000 / expected.belief(TARGET)[0] - 1).abs() < 5e-3
         assert close.float().mean() > 0.95
-        assert (found.spread[TARGET] - expected.spread[TARGET]).abs().median() < 1e-3
-        assert (found.trust[TARGET] - expected.trust[TARGET]).abs().mean() < 0.02
+        assert (found.belief(TARGET)[1] - expected.belief(TARGET)[1]).abs().median() < 1e-3
+        assert (found.belief(TARGET)[2] - expected.belief(TARGET)[2]).abs().mean() < 0.02
 
 
 def test_padding_that_other_views_need_changes_no_refined_depth(room, refiners, refined):

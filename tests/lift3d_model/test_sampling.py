@@ -10,10 +10,10 @@ from lift3d_model import reference
 from lift3d_model.geometry import pixel_centres
 from lift3d_model.sampling import (
     box_mean,
-    gather_colours,
-    gather_flat,
     nearest_index,
     pad_to,
+    pick,
+    pick_colours,
     resize_mean,
     sample_bilinear,
     stack_padded,
@@ -53,11 +53,11 @@ def test_nearest_of_pixel_centres_is_the_pixel():
 
 
 def test_gathering_picks_from_the_right_map():
-    images, index = torch.rand(3, 3, 4, 5), torch.randint(20, (3, 6))
-    ids = torch.randint(9, (3, 4, 5))
-    for s in range(3):
-        assert torch.equal(gather_colours(images, index)[s], images[s].flatten(1)[:, index[s]])
-        assert torch.equal(gather_flat(ids, index)[s], ids[s].flatten()[index[s]])
+    images, index = torch.rand(3, 3, 4, 5), torch.randint(20, (4, 6))
+    ids, chosen = torch.randint(9, (3, 4, 5)), torch.tensor([2, 0, 0, 1])
+    for e, v in enumerate(chosen.tolist()):
+        assert torch.equal(pick_colours(images, chosen, index)[e], images[v].flatten(1)[:, index[e]])
+        assert torch.equal(pick(ids, chosen, index)[e], ids[v].flatten()[index[e]])
 
 
 def test_shrinking_keeps_the_mean_and_enlarging_keeps_ramps():
