@@ -125,13 +125,14 @@ def _plan(options: SpeedOptions, folder: str) -> _Plan:
     from pipeline.benchmark.speed_case import Case
 
     base = Case(_scene(options), folder, SIZES[1], None, "labels", "depth", channels=options.channels)
-    sizes, targets = SIZES, 6
+    sizes = SIZES
+    targets: int | None = None
     if options.quick:
         sizes, targets = ((24, 32), (48, 64), (72, 96)), 2
         base = replace(base, size=sizes[1], views=4, rays=64)
     both = [replace(base, geometry="depth"), replace(base, geometry="rgb")]
-    few = [replace(case, targets=targets) for case in both]
-    features = replace(few[0], values="features")
+    growing = [replace(case, targets=targets) for case in both]
+    features = replace(growing[0], values="features")
     return _Plan(
         against=tuple(
             replace(case, values=values, threads=threads)
@@ -141,8 +142,8 @@ def _plan(options: SpeedOptions, folder: str) -> _Plan:
         ),
         run=(replace(base, geometry="none"), *both),
         growth={
-            "source views": tuple((n, replace(case, sources=n)) for case in few for n in SOURCES),
-            "samples a ray": tuple((n, replace(few[1], samples=n)) for n in SAMPLES),
+            "source views": tuple((n, replace(case, sources=n)) for case in growing for n in SOURCES),
+            "samples a ray": tuple((n, replace(growing[1], samples=n)) for n in SAMPLES),
             "feature channels": tuple((n, replace(features, channels=n)) for n in CHANNELS),
             f"pixels ({SIZE_SOURCES} source views)": tuple(
                 (f"{w}x{h}", replace(case, size=(h, w), sources=SIZE_SOURCES)) for case in both for h, w in sizes

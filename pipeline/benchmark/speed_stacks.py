@@ -19,10 +19,11 @@ STAGES = {
     "clues": "evidence",
     "weighting": "evidence",
     "corrector": "corrector",
-    "consensus": "corrector",
-    "regions": "corrector",
+    "propagation": "propagation",
+    **dict.fromkeys(("proposal", "fusion", "rendering", "holes", "refinement", "upsampling"), "Stage I"),
 }
 """Stages by the file that the work is done in; other files of the model count as `other`."""
+ALL_STAGES = ("Stage I", "evidence", "corrector", "propagation", "other", "finishing")
 
 Sample = tuple[str, str]
 """The labeler's stage, and the file of the model that was at work ("" = none: decoding, records)."""
@@ -51,7 +52,7 @@ def watched_stacks(thread: int) -> Iterator[Counter[Sample]]:
 
 def split_seconds(seconds: Mapping[str, float], samples: Mapping[Sample, int]) -> dict[str, float]:
     """The labeler's geometry and lift seconds, the latter cut up in proportion to its samples."""
-    stages = {"Stage I": seconds.get(GEOMETRY, 0.0), "evidence": 0.0, "corrector": 0.0, "other": 0.0, "finishing": 0.0}
+    stages = dict.fromkeys(ALL_STAGES, 0.0) | {"Stage I": seconds.get(GEOMETRY, 0.0)}
     lifting = {file: count for (stage, file), count in samples.items() if stage == LIFT}
     total = sum(lifting.values())
     for file, count in lifting.items():

@@ -7,13 +7,13 @@ from dataclasses import replace
 from statistics import median
 
 from pipeline.benchmark.speed_case import Case, Measured
+from pipeline.benchmark.speed_stacks import ALL_STAGES
 from pipeline.benchmark.table import Cell, Table
 
 Rounds = Mapping[Case, Sequence[Measured]]
 """Measurements of every case, one a round; rounds are interleaved."""
 OUTPUT = {"labels": "labels, every pixel", "features": "features, stride 14"}
 LIFTS = {"depth": "sensor depth", "rgb": "RGB alone", "none": "raw, not lifted", None: "GNT-style"}
-STAGES = ("Stage I", "evidence", "corrector", "other", "finishing")
 
 
 def comparison(rounds: Rounds, cases: Iterable[Case]) -> Table:
@@ -31,11 +31,11 @@ def comparison(rounds: Rounds, cases: Iterable[Case]) -> Table:
 
 def stages(rounds: Rounds, cases: Iterable[Case]) -> Table:
     """Where a view's time goes: shares of the whole, then seconds."""
-    columns = ("output", "threads", "lift", *(f"{name} %" for name in STAGES), "s a view")
+    columns = ("output", "threads", "lift", *(f"{name} %" for name in ALL_STAGES), "s a view")
     rows: list[tuple[Cell, ...]] = []
     for case in cases:
         total = median(one.seconds for one in rounds[case])
-        shares = [median(100 * one.stages[name] / one.seconds for one in rounds[case]) for name in STAGES]
+        shares = [median(100 * one.stages[name] / one.seconds for one in rounds[case]) for name in ALL_STAGES]
         shown = [f"{share:.0f}" for share in shares]
         rows.append((OUTPUT[case.values], case.threads, LIFTS[case.geometry], *shown, f"{total:.3g}"))
     return Table("Where the time goes", columns, tuple(rows))

@@ -62,7 +62,7 @@ def test_what_is_measured_adds_up(report):
 def test_stages_of_a_case_are_those_of_the_tables(sample_room, tmp_path):
     case = Case(str(sample_room), str(tmp_path), (24, 32), 4, "features", "depth", channels=4)
     measured = measure(case)
-    assert set(measured.stages) == {"Stage I", "evidence", "corrector", "other", "finishing"}
+    assert set(measured.stages) == {"Stage I", "evidence", "corrector", "propagation", "other", "finishing"}
     assert measured.run >= measured.seconds
 
 
@@ -90,9 +90,9 @@ def test_stacks_outside_a_lift_do_not_count():
 
 
 def test_seconds_are_cut_up_in_proportion():
-    seen = {("lift", "evidence"): 1, ("lift", "regions"): 1, ("lift", ""): 2, ("geometry", "matching"): 9}
+    seen = {("lift", "evidence"): 1, ("lift", "corrector"): 1, ("lift", ""): 2, ("geometry", "matching"): 9}
     stages = split_seconds({"geometry": 3.0, "lift": 4.0, "decode": 5.0}, seen)
-    assert stages == {"Stage I": 3.0, "evidence": 1.0, "corrector": 1.0, "other": 0.0, "finishing": 2.0}
+    assert stages == {"Stage I": 3.0, "evidence": 1.0, "corrector": 1.0, "propagation": 0.0, "other": 0.0, "finishing": 2.0}
     assert sum(split_seconds({"lift": 4.0}, {}).values()) == 4.0
 
 
