@@ -92,7 +92,8 @@ def test_stacks_outside_a_lift_do_not_count():
 def test_seconds_are_cut_up_in_proportion():
     seen = {("lift", "evidence"): 1, ("lift", "corrector"): 1, ("lift", ""): 2, ("geometry", "matching"): 9}
     stages = split_seconds({"geometry": 3.0, "lift": 4.0, "decode": 5.0}, seen)
-    assert stages == {"Stage I": 3.0, "evidence": 1.0, "corrector": 1.0, "propagation": 0.0, "other": 0.0, "finishing": 2.0}
+    expected = {"Stage I": 3.0, "evidence": 1.0, "corrector": 1.0, "propagation": 0.0, "other": 0.0, "finishing": 2.0}
+    assert stages == expected
     assert sum(split_seconds({"lift": 4.0}, {}).values()) == 4.0
 
 
