@@ -30,10 +30,12 @@ from lift3d_model.sampling import pick, sample_bilinear
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
-RAW_SAY = 0.3
-"""How far the agreement of raw predictions decides the confidence in a class."""
-TEMPERATURE = 0.35
-"""Of that confidence's logit, fitted on training rooms: evidence of many views is surer than its share says."""
+VOTES_FOR, VOTES_AGAINST = 0.25, 1.5
+"""Votes that every class is granted for and against it before anybody is heard: little evidence is little confidence."""
+ODDS, ODDS_SHARE, ODDS_RAW = 0.25, 2.3, 1.83
+"""Log odds that a class is right: offset, and their growth with the log odds of its share of the votes and with the
+agreement of raw predictions. A logistic regression on training rooms: both geometries, 4 to 16 sources, much noise and
+none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,12 @@ class Lifted:
         return (self.weight * similarity).sum(0) / (self.support + 1.0)
 
     def _class_confidence(self, similarity: Tensor) -> Tensor:
-        """[R]: the best class's share, damped where evidence is little or raw predictions differ, as a probability."""
-        raw = (self.weight * similarity).sum(0) / self.support.clamp_min(1e-9)
-        believed = self.support / (self.support + 1.0)
-        level = self.values.flatten(1).amax(0) * believed * (1.0 - RAW_SAY + RAW_SAY * raw)
-        odds = (level / (1.0 - level).clamp_min(1e-6)) ** (1.0 / TEMPERATURE)
-        return odds / (1.0 + odds)
+        """[R]: how likely the best class is right, by its votes, how many there are, and how raw predictions agree."""
+        support = self.support
+        votes_for = self.values.flatten(1).amax(0) * support + VOTES_FOR
+        raw = (self.weight * similarity).sum(0) / support.clamp_min(1e-9)
+        share = votes_for / (support + VOTES_FOR + VOTES_AGAINST)
+        return (ODDS + ODDS_SHARE * share.logit() + ODDS_RAW * raw).sigmoid() * (support > 0)
 
 
 class Lift3D:

@@ -95,7 +95,8 @@ def test_without_anyone_elses_evidence_the_own_prediction_stands(room, sources):
     confidence, consistency = lifted.agreement(torch.ones_like(lifted.weight))
     assert consistency is None
     assert (confidence > 0).all()
-    assert (confidence <= 0.5).all()
+    agreed = _lift_ids(room, room.ids)
+    assert confidence.max() < 0.9 < agreed.agreement(torch.ones_like(agreed.weight))[0].median()
 
 
 def test_without_sources_a_novel_view_is_empty(room):
@@ -113,7 +114,7 @@ def test_confidence_grows_with_agreeing_evidence(room):
     assert 0 < of_few < of_many < 1
     doubted, consistency = many.agreement(torch.zeros_like(many.weight))
     assert (doubted <= many.agreement(torch.ones_like(many.weight))[0]).all()
-    assert float(doubted.mean()) < of_many - 0.1
+    assert 1 - float(doubted.mean()) > 3 * (1 - of_many)
     assert consistency == 0.0
 
 
