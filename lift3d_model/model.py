@@ -31,7 +31,7 @@ from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
 VOTES_FOR, VOTES_AGAINST = 0.25, 1.5
-"""Votes that every class is granted for and against it before anybody is heard: little evidence is little confidence."""
+"""Votes for and against every class before anybody is heard: little evidence is little confidence."""
 ODDS, ODDS_SHARE, ODDS_RAW = 0.25, 2.3, 1.83
 """Log odds that a class is right: offset, and their growth with the log odds of its share of the votes and with the
 agreement of raw predictions. A logistic regression on training rooms: both geometries, 4 to 16 sources, much noise and
