@@ -54,6 +54,7 @@ class Sweep:
         clues: [C, h, w] smoothed costs around the mode over their minimum, matching costs there, the minimum, and by
             how much the best rival costs more.
         sources: how many source views were looked at.
+        spread: [h, w] relative standard deviation of the depth, once it is refined; None before.
     """
 
     first: float
@@ -61,6 +62,7 @@ class Sweep:
     position: Tensor
     clues: Tensor
     sources: int = 8
+    spread: Tensor | None = None
 
     @property
     def depth(self) -> Tensor:

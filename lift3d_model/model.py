@@ -10,7 +10,7 @@ analytic, their constants settings; a checkpoint adds learned factors and a lear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from lift3d_model.checkpoint import Checkpoint
 from lift3d_model.clues import Curves, own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, vote
-from lift3d_model.density import SweepSettings
+from lift3d_model.density import Sweep, SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
 from lift3d_model.geometry import pixel_centres
 from lift3d_model.propagation import Guide, PropagationSettings, propagate
@@ -136,6 +136,7 @@ class Lift3D:
         measured: Sequence[bool],
         sources: Sequence[Sequence[int]],
         needed: Sequence[int],
+        known: Mapping[int, Sweep] | None = None,
     ) -> Depths:
         """Stage I for the views that need a depth.
 
@@ -144,11 +145,12 @@ class Lift3D:
             measured: for each view, whether its sensor depth is to be used.
             sources: for each view, its source views, best first.
             needed: views whose depth will be asked for.
+            known: sweeps of views that were swept before, from the same sources with the same settings.
 
         Returns:
             Depth beliefs of all views; those not needed stay unknown.
         """
-        return propose(views, sensor, measured, sources, needed, self.settings.sweep, self._refiners)
+        return propose(views, sensor, measured, sources, needed, self.settings.sweep, self._refiners, known)
 
     def confirmed(self, depths: Depths, views: Views, target: int, sources: Sequence[int]) -> Depths:
         """The same depths, the target's corrected by what its sources' show, and trusted as far as they agree."""

@@ -6,7 +6,7 @@ target looks at ends with its sources' own sources, and no label depends on how 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,8 +48,10 @@ def propose(
     needed: Sequence[int],
     settings: SweepSettings,
     refiners: Refiners | None,
+    known: Mapping[int, Sweep] | None = None,
 ) -> Depths:
     """Every needed view's belief from its sensor or its own sweep alone (arguments: `Lift3D.depths`)."""
+    known = known or {}
     mode, spread = torch.zeros_like(sensor), torch.full_like(sensor, SENSOR_SPREAD)
     working, coarse = shrink(views, WORKING_PIXELS), shrink(views, COARSE_PIXELS)
     depth = torch.zeros_like(working.images[:, 0])
@@ -57,15 +59,21 @@ def propose(
     for v in needed:
         if measured[v]:
             mode[v], depth[v] = sensor[v], working_depth(sensor[v], views, working, v)
-        elif sources[v]:
-            swept = sweep(working, coarse, v, torch.tensor(sources[v][:SWEPT_SOURCES], device=views.device), settings)
-            refined = _refine(working, v, swept, None, refiners)
-            mode[v], spread[v], _ = _full(
-                views, working, v, swept.inverse(refined.position), refined.spread, refined.trust
-            )
-            found[v] = swept = replace(swept, position=refined.position)
+        elif v in known or sources[v]:
+            swept = known.get(v) or _swept(working, coarse, v, sources[v], settings, refiners)
+            assert swept.spread is not None
+            found[v] = swept
+            mode[v], spread[v] = _full(views, working, v, swept.inverse(swept.position), swept.spread)
             depth[v] = pad_to(swept.depth, *depth.shape[1:])
     return Depths(mode, spread, (mode > 0).to(mode.dtype), Sweeps(working, tuple(found), depth))
+
+
+def _swept(
+    working: Views, coarse: Views, v: int, sources: Sequence[int], settings: SweepSettings, refiners: Refiners | None
+) -> Sweep:
+    """A view's sweep over its best sources, refined."""
+    chosen = torch.tensor(sources[:SWEPT_SOURCES], device=working.device)
+    return refine_solo(working, v, sweep(working, coarse, v, chosen, settings), refiners)
 
 
 def confirm(depths: Depths, views: Views, target: int, sources: Sequence[int], refiners: Refiners | None) -> Depths:
@@ -100,8 +108,9 @@ def _completed(
 
 
 def refine_solo(working: Views, v: int, swept: Sweep, refiners: Refiners | None) -> Sweep:
-    """A view's sweep, its position refined without other views' depths."""
-    return replace(swept, position=_refine(working, v, swept, None, refiners).position)
+    """A view's sweep, refined without other views' depths."""
+    refined = _refine(working, v, swept, None, refiners)
+    return replace(swept, position=refined.position, spread=refined.spread)
 
 
 def _refine(working: Views, v: int, swept: Sweep, fused: Fused | None, refiners: Refiners | None) -> Refined:
@@ -113,14 +122,14 @@ def _refine(working: Views, v: int, swept: Sweep, fused: Fused | None, refiners:
     return network.refine(described, swept)
 
 
-def _full(views: Views, working: Views, v: int, inverse: Tensor, spread: Tensor, trust: Tensor) -> Tensor:
-    """[3, H, W]: depth, relative spread and trust at full resolution from inverse depth (0 = unknown) and so on [h, w].
+def _full(views: Views, working: Views, v: int, inverse: Tensor, *others: Tensor) -> Tensor:
+    """[C, H, W]: depth and whatever else at full resolution, from inverse depth (0 = unknown) and the others [h, w].
 
     All are 0 on padding.
     """
     height, width = views.sizes[v].tolist()
     h, w = inverse.shape
-    maps = torch.stack([inverse, spread, trust])
+    maps = torch.stack([inverse, *others])
     large = guided_upsample(maps, working.images[v, :, :h, :w], views.images[v, :, :height, :width])
     depth = torch.where(large[:1] > 0, 1.0 / large[:1], torch.zeros_like(large[:1]))
     return pad_to(torch.cat([depth, large[1:]]), *views.images.shape[-2:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lift3d_model.checkpoint import Checkpoint
+    from lift3d_model.density import Sweep
     from lift3d_model.views import Views
     from pipeline.protocols import Operator
     from schemas.record import LabelRecord
@@ -127,6 +128,7 @@ class WatchedLift3D(Lift3D):
         measured: Sequence[bool],
         sources: Sequence[Sequence[int]],
         needed: Sequence[int],
+        known: Mapping[int, Sweep] | None = None,
     ) -> Depths:
         """Stage I, remembered."""
         memory, checkpoint = self._remembering
@@ -135,7 +137,7 @@ class WatchedLift3D(Lift3D):
         for tensor in (views.images, views.K, views.world_from_cam, views.sizes, sensor):
             digest.update(tensor.contiguous().cpu().numpy().data)
         find = super().depths
-        return memory.find(digest.hexdigest(), needed, lambda: find(views, sensor, measured, sources, needed))
+        return memory.find(digest.hexdigest(), needed, lambda: find(views, sensor, measured, sources, needed, known))
 
     def lift_features(
         self,

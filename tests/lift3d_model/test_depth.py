@@ -261,3 +261,14 @@ def test_a_room_is_rendered_from_its_other_views(room):
     seen = rendered > 0
     assert seen.float().mean() > 0.95
     assert _error(rendered[seen], room.depth[TARGET][seen]).median() < 0.02
+
+
+def test_a_sweep_that_is_known_is_not_made_again(room):
+    """To the bit, and without looking at the colours of the view's sources."""
+    model, around = Lift3D(), [room.others(v)[:3] for v in range(7)]
+    none = torch.zeros_like(room.depth)
+    expected = model.depths(room.views, none, [False] * 7, around, range(7))
+    blank = replace(room.views, images=room.views.images * (torch.arange(7) == TARGET)[:, None, None, None])
+    known = {TARGET: expected.sweeps.found[TARGET]}
+    found = model.depths(blank, none, [False] * 7, [()] * 7, [TARGET], known)
+    assert torch.equal(found.belief(TARGET), expected.belief(TARGET))
