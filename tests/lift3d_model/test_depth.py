@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lift3d_model import Depths, Views, depth_range
+from lift3d_model import Depths, Lift3D, Views, depth_range
 from lift3d_model.density import SweepSettings
 from lift3d_model.geometry import view_to_view
 from lift3d_model.proposal import confirm, propose
