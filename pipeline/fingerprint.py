@@ -46,6 +46,11 @@ def view_digest(frame: Frame, geometry: Geometry) -> str:
     )
 
 
+def trial_mark(model: str, frame: Frame, lift: LiftConfig) -> str:
+    """Digest of what decides whether a view can be worked on: its content, and `model_fingerprint`."""
+    return _hash("trial", model, view_digest(frame, geometry_of(frame, lift)))
+
+
 def view_digests(frames: Sequence[Frame], sources: Sequence[Sequence[int]], lift: LiftConfig) -> list[str]:
     """One digest a view, of everything that its depth depends on.
 
@@ -79,6 +84,11 @@ def frame_fingerprint(model: str, lift: LiftConfig, target: str, sources: Sequen
         sweeps: whether the depth of any of these views is swept from RGB.
     """
     return _hash("label", CONTRACT_VERSION, model, _settings(lift, sweeps), target, list(sources))
+
+
+def work_digest(what: str, *parts: Any) -> str:
+    """Digest of something that is worked out on the way to labels, by what it is and all that it depends on."""
+    return _hash("work", CONTRACT_VERSION, what, *parts)
 
 
 def _settings(lift: LiftConfig, sweeps: bool) -> dict[str, Any]:

@@ -6,29 +6,37 @@ Faults of a view that is only a source are left to the chunk in which that view 
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pipeline.faults import Faults
+from pipeline.faults import Faults, out_of_memory
+from pipeline.fingerprint import model_fingerprint, trial_mark
+from pipeline.known import Known, ViewMemory
 from pipeline.lift_weights import load_weights
-from pipeline.lifting import ChunkLift, lift_settings
+from pipeline.lifting import ChunkLift, corrects_sources, lift_settings
 from pipeline.loading import LoadedView, as_images, load_view
+from pipeline.plan import halves
 from pipeline.predicting import Encoded, batches, encode_batch
 from pipeline.records import make_record
+from pipeline.scratch import NO_SCRATCH, Scratch
 from pipeline.store import operator_slug
+from pipeline.tries import UNTRIED, Tries, hold_hopeless, is_untouchable
+from pipeline.watchdog import time_limit
 from schemas.config import LabelingConfig
 from schemas.record import ChunkResult, LabelRecord
-from schemas.scene import Chunk
+from schemas.scene import Chunk, Frame
 
 if TYPE_CHECKING:
     from lift3d_model import Lift3D
     from pipeline.protocols import Operator
 
+log = logging.getLogger("lift3d")
 
 DECODERS = 2
 """Threads a worker that fetch and decode views while the operator works on earlier ones."""
@@ -41,11 +49,18 @@ class Labeler:
         config: of the run; `engine.device` auto means CUDA where there is some.
         operator: one that is built already; else it is built from the config.
         model: one that is built already; else it is the one that the config asks for.
+        scratch: where what was worked out of a view is kept for other chunks that look at it.
 
     Raises what building the operator raises, and `MissingWeightsError` for a checkpoint that cannot be read.
     """
 
-    def __init__(self, config: LabelingConfig, operator: Operator | None = None, model: Lift3D | None = None) -> None:
+    def __init__(
+        self,
+        config: LabelingConfig,
+        operator: Operator | None = None,
+        model: Lift3D | None = None,
+        scratch: Scratch = NO_SCRATCH,
+    ) -> None:
         import torch
 
         from lift3d_model import Lift3D
@@ -61,63 +76,206 @@ class Labeler:
         checkpoint, self._weights_sha256 = load_weights(config.lift)
         self._model = model or Lift3D(lift_settings(config.lift), checkpoint)
         self._as_ids = self._operator.kind == "classes" and config.lift.method != "none"
+        self._corrects = corrects_sources(self._operator.kind, config.lift)
+        self._memory = ViewMemory(
+            scratch, config.lift, self._fingerprint, self._weights_sha256, corrects=self._corrects
+        )
+        self._batch = config.operator.batch_size
+        self._allowed = config.engine.attempts
+        self._limit_s = config.engine.frame_timeout_s
 
-    def label(self, chunk: Chunk) -> ChunkResult:
-        """Label a chunk's targets. Every target is in exactly one of the result's two lists."""
+    def mark(self, frame: Frame) -> str:
+        """`trial_mark` of a view, as the planner computes it."""
+        model = model_fingerprint(self._config.lift, self._fingerprint, self._weights_sha256)
+        return trial_mark(model, frame, self._config.lift)
+
+    def label(self, chunk: Chunk, tries: Tries = UNTRIED) -> ChunkResult:
+        """Label a chunk's targets. Every target is in exactly one of the result's two lists.
+
+        `tries` knows what ended workers before, and is told of every step where that is so.
+        """
         import torch
 
         clock, faults = Clock(), Faults(chunk.scene, self._slug)
-        with torch.inference_mode(), ThreadPoolExecutor(DECODERS) as pool:
-            encoded: dict[str, Encoded] = {}
-            usable = []
-            for batch in batches(self._decoded(chunk, pool, faults, clock), self._config.operator.batch_size):
-                with clock("encode"):
-                    encoded.update(self._encode(chunk.scene, batch, faults))
-                usable += [view for view in batch if view.frame.id in encoded]
-            records = self._lift(chunk, usable, encoded, faults, clock)
+        hold_hopeless(faults, chunk, tries)
+        # Not joined in the end: reading that hangs must not hold up what can be labelled.
+        pool = ThreadPoolExecutor(DECODERS)
+        try:
+            with torch.inference_mode():
+                encoded: dict[str, Encoded] = {}
+                usable = []
+                known = self._memory.recall(chunk)
+                for batch in batches(self._decoded(chunk, known, pool, faults, clock, tries), self._batch_size(tries)):
+                    with clock("encode"):
+                        encoded.update(self._seen(chunk.scene, batch, faults, tries))
+                    usable += [view for view in batch if view.frame.id in encoded]
+                records = self._lift(chunk, known, usable, encoded, faults, clock, tries)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         return ChunkResult(tuple(records), faults.quarantine(chunk.target_ids), dict(clock.seconds))
 
-    def _decoded(self, chunk: Chunk, pool: ThreadPoolExecutor, faults: Faults, clock: Clock) -> Iterator[LoadedView]:
-        """Views in order, read and decoded by a few threads ahead of the operator."""
-        loading = [pool.submit(load_view, frame, self._config.lift) for frame in chunk.frames]
-        for frame, view in zip(chunk.frames, loading, strict=True):
-            loaded = None
-            with clock("decode"), faults.guard("decode", frame.id):
-                loaded = view.result()
+    def _batch_size(self, tries: Tries) -> int:
+        return 1 if tries.careful else self._batch
+
+    def _decoded(
+        self, chunk: Chunk, known: Known, pool: ThreadPoolExecutor, faults: Faults, clock: Clock, tries: Tries
+    ) -> Iterator[LoadedView]:
+        """Views in order, read and decoded by a few threads ahead of the operator; in careful work, one at a time."""
+        wanted = (chunk.frames[v] for v in sorted(known.loaded(chunk, self._config.lift)))
+        frames = [frame for frame in wanted if not is_untouchable(frame.id, tries)]
+        loading: dict[str, Future[LoadedView]] = {}
+        if not tries.careful:
+            loading = {frame.id: pool.submit(load_view, frame, self._config.lift) for frame in frames}
+        for frame in frames:
+            with clock("decode"):
+                for _ in range(self._allowed):
+                    with tries.step("decode", frame.id, limit_s=self._limit_s):
+                        loaded = self._read(frame, loading.pop(frame.id, None), pool, faults)
+                    if loaded is not None:
+                        break
             if loaded is not None:
+                faults.forgive(frame.id)
                 yield loaded
 
-    def _encode(self, scene: str, batch: list[LoadedView], faults: Faults) -> dict[str, Encoded]:
+    def _read(
+        self, frame: Frame, under_way: Future[LoadedView] | None, pool: ThreadPoolExecutor, faults: Faults
+    ) -> LoadedView | None:
+        with faults.guard("decode", frame.id), time_limit(self._limit_s, "reading it"):
+            return (under_way or pool.submit(load_view, frame, self._config.lift)).result()
+        return None
+
+    def _seen(self, scene: str, batch: list[LoadedView], faults: Faults, tries: Tries) -> dict[str, Encoded]:
+        """Encoded views by frame id; views that another chunk has had encoded are not encoded again."""
+        found = {view.frame.id: self._memory.encoded(scene, view.frame) for view in batch}
+        new = [view for view in batch if found[view.frame.id] is None]
+        started = perf_counter()
+        made = self._encode(scene, new, faults, tries) if new else {}
+        seconds = (perf_counter() - started) / max(len(new), 1)
+        for view in new:
+            if view.frame.id in made:
+                self._memory.keep_encoded(scene, view.frame, made[view.frame.id], seconds)
+        return made | {frame: one for frame, one in found.items() if one is not None}
+
+    def _encode(self, scene: str, batch: list[LoadedView], faults: Faults, tries: Tries) -> dict[str, Encoded]:
         """Encoded views by frame id. A batch that fails is taken apart, so that only the culprits are lost."""
-        ids = [view.frame.id for view in batch]
-        with faults.guard("encode", *ids):
-            return self._encode_batch(scene, batch)
         encoded: dict[str, Encoded] = {}
-        for view in batch if len(batch) > 1 and faults.forgive(*ids) else []:
-            with faults.guard("encode", view.frame.id):
-                encoded.update(self._encode_batch(scene, [view]))
+        waiting = _parts(batch, self._batch)
+        while waiting:
+            part = waiting.pop(0)
+            ids = [view.frame.id for view in part]
+            what = f"the operator's encode of {len(part)} view(s)"
+            limit = time_limit(self._limit_s, what)
+            with tries.step("encode", *ids, limit_s=self._limit_s), faults.guard("encode", *ids), limit:
+                encoded.update(self._encode_batch(scene, part))
+            if ids[0] in encoded:
+                tries.came_through()
+            elif again := self._again(part, faults):
+                faults.forgive(*ids)
+                waiting[:0] = again
         return encoded
+
+    def _again(self, part: list[LoadedView], faults: Faults) -> list[list[LoadedView]]:
+        """How a batch that failed is tried again: in halves where memory ran out, else view by view, or not at all."""
+        first = part[0].frame.id
+        if len(part) == 1:
+            return [part] if faults.may_try_again(first, self._allowed) else []
+        if not out_of_memory(faults.error(first)):
+            return _parts(part, 1)
+        self._batch = max(1, len(part) // 2)
+        log.warning("out of memory: %d images an encode call from now on", self._batch)
+        self._free_memory()
+        return _parts(part, self._batch)
+
+    def _free_memory(self) -> None:
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _encode_batch(self, scene: str, views: list[LoadedView]) -> dict[str, Encoded]:
         found = encode_batch(self._operator, views, as_images(views, self._device), scene, as_ids=self._as_ids)
         return {view.frame.id: one for view, one in zip(views, found, strict=True)}
 
     def _lift(
-        self, chunk: Chunk, views: list[LoadedView], encoded: dict[str, Encoded], faults: Faults, clock: Clock
+        self,
+        chunk: Chunk,
+        known: Known,
+        views: list[LoadedView],
+        encoded: dict[str, Encoded],
+        faults: Faults,
+        clock: Clock,
+        tries: Tries,
+    ) -> list[LabelRecord]:
+        """Lift target by target. Where that fails before there is a target to blame, the chunk is halved."""
+        records = []
+        waiting = [chunk]
+        while waiting:
+            part = waiting.pop(0)
+            ids = [frame for frame in part.target_ids if frame not in faults]
+            if not ids:
+                continue
+            lift = None
+            if not (len(ids) > 1 and tries.ended("geometry", ids)):
+                with tries.step("geometry", *ids, limit_s=self._limit_s * len(part.frames)), clock("geometry"):
+                    lift = self._prepare(part, known, views, encoded, faults)
+            if lift is not None:
+                records += self._lift_targets(part, views, lift, faults, clock, tries)
+                self._keep(part, known, views, lift)
+            elif len(part.targets) > 1:
+                faults.forgive(*ids)
+                self._free_memory()
+                waiting[:0] = halves(part, self._config.lift, corrects=self._corrects)
+            elif faults.may_try_again(part.target_ids[0], self._allowed):
+                faults.forgive(*ids)
+                waiting[:0] = [part]
+        return records
+
+    def _keep(self, part: Chunk, known: Known, views: list[LoadedView], lift: ChunkLift) -> None:
+        """Keep what was worked out, unless a view was missing: other chunks may have it, and make more of it."""
+        usable = {view.frame.id for view in views}
+        if all(part.frames[v].id in usable for v in known.loaded(part, self._config.lift)):
+            self._memory.keep(part, lift.corrected_now(), lift.swept_now())
+
+    def _prepare(
+        self, part: Chunk, known: Known, views: list[LoadedView], encoded: dict[str, Encoded], faults: Faults
+    ) -> ChunkLift | None:
+        needed = {frame.id for frame in part.frames}
+        among = [view for view in views if view.frame.id in needed]
+        blamed = [frame for frame in part.target_ids if frame not in faults]
+        limit = time_limit(self._limit_s * len(part.frames), "the geometry")
+        with faults.guard("geometry", *blamed), limit:
+            return ChunkLift(self._model, self._operator, self._config.lift, part, among, encoded, self._device, known)
+        return None
+
+    def _lift_targets(
+        self,
+        chunk: Chunk,
+        views: list[LoadedView],
+        lift: ChunkLift,
+        faults: Faults,
+        clock: Clock,
+        tries: Tries,
     ) -> list[LabelRecord]:
         marks = dict(zip(chunk.target_ids, chunk.fingerprints, strict=True))
-        with clock("geometry"), faults.guard("geometry", *marks):
-            lift = ChunkLift(self._model, self._operator, self._config.lift, chunk, views, encoded, self._device)
+        limit_s = self._limit_s * (1 + self._config.lift.sources)
         records = []
-        for view in views:
-            frame = view.frame
-            if frame.id not in marks or frame.id in faults:
-                continue
-            with clock("lift"), faults.guard("lift", frame.id):
-                outcome = lift.outcome(frame.id)
-                record = make_record(frame, outcome, self._operator, self._fingerprint, marks[frame.id])
+        waiting = [view.frame for view in views if view.frame.id in marks and view.frame.id not in faults]
+        while waiting:
+            frame = waiting.pop(0)
+            with tries.step("lift", frame.id, limit_s=limit_s), clock("lift"), faults.guard("lift", frame.id):
+                with time_limit(limit_s, "lifting it"):
+                    outcome = lift.outcome(frame.id)
+                    record = make_record(frame, outcome, self._operator, self._fingerprint, marks[frame.id])
                 records.append(replace(record, model_sha256=self._weights_sha256))
+            if faults.may_try_again(frame.id, self._allowed):
+                faults.forgive(frame.id)
+                self._free_memory()
+                waiting[:0] = [frame]
         return records
+
+
+def _parts(views: list[LoadedView], size: int) -> list[list[LoadedView]]:
+    return [views[start : start + size] for start in range(0, len(views), size)]
 
 
 class Clock:

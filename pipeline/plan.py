@@ -6,8 +6,8 @@ very chunks that were missing. Source views are always chosen from all usable fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.fingerprint import corrected_digest, frame_fingerprint, geometry_o
 from pipeline.view_selection import select_sources
 from schemas.config import LabelingConfig, LiftConfig
 from schemas.errors import FrameError
+from schemas.record import QuarantineRecord
 from schemas.scene import Chunk, Frame, FrameIssue, Scene
 
 DEPTH_FRAMES = 12
@@ -36,6 +37,7 @@ class ScenePlan:
         fingerprints: usable frame id -> the fingerprint that its label has once the plan is carried out.
         resumed: ids of the frames whose label is in the store already.
         issues: frames that the reader set aside.
+        held: rows of frames that ended their worker in an earlier run, and are not tried again.
     """
 
     scene: str
@@ -43,6 +45,7 @@ class ScenePlan:
     fingerprints: dict[str, str]
     resumed: tuple[str, ...]
     issues: tuple[FrameIssue, ...] = ()
+    held: tuple[QuarantineRecord, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -56,7 +59,13 @@ class ScenePlan:
 
 
 def plan_scene(
-    scene: Scene, config: LabelingConfig, model: str, done: Mapping[str, str], *, corrects: bool = True
+    scene: Scene,
+    config: LabelingConfig,
+    model: str,
+    done: Mapping[str, str],
+    *,
+    corrects: bool = True,
+    pick: Callable[[Frame], bool] | None = None,
 ) -> ScenePlan:
     """Plan a scene. Opens at most `DEPTH_FRAMES` depth maps, and nothing else.
 
@@ -66,21 +75,50 @@ def plan_scene(
         model: `model_fingerprint` of operator and lift.
         done: frame id -> fingerprint of the label that the store shows now.
         corrects: whether sources are corrected by their own sources first (`lifting.corrects_sources`).
+        pick: which of the frames that are not labelled as they should be are to be labelled now; all where absent.
     """
     sources = choose_sources(scene.frames, config.lift)
-    reach = 2 if corrects and config.lift.mode == "label" else 1
+    reach = _reach(config.lift, corrects)
     fingerprints = _fingerprints(scene.frames, sources, config.lift, model, reach)
-    to_do = [i for i, frame in enumerate(scene.frames) if done.get(frame.id) != fingerprints[i]]
+    current = [done.get(frame.id) == mark for frame, mark in zip(scene.frames, fingerprints, strict=True)]
+    to_do = [i for i, frame in enumerate(scene.frames) if not current[i] and (pick is None or pick(frame))]
     chunks = []
     for _, block in groupby(to_do, key=lambda target: target // config.plan.chunk):
         targets = list(block)
         replaces = any(scene.frames[target].id in done for target in targets)
         needed = _needed(scene.frames, targets, sources, config.lift, reach)
         chunks.append(_chunk(scene, targets, sources, fingerprints, needed, replaces))
-    left = set(to_do)
-    resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if i not in left)
+    resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if current[i])
     wanted = {frame.id: mark for frame, mark in zip(scene.frames, fingerprints, strict=True)}
     return ScenePlan(scene.id, tuple(chunks), wanted, resumed, scene.issues)
+
+
+def halves(chunk: Chunk, lift: LiftConfig, *, corrects: bool = True) -> list[Chunk]:
+    """A chunk of several targets as two, each with the views that it needs: the labels are the same.
+
+    `lift` and `corrects` are those that the chunk was planned with.
+    """
+    middle = len(chunk.targets) // 2
+    reach = _reach(lift, corrects)
+    parts = []
+    for of in (slice(middle), slice(middle, None)):
+        needed = sorted(_needed(chunk.frames, chunk.targets[of], chunk.sources, lift, reach))
+        place = {view: position for position, view in enumerate(needed)}
+        parts.append(
+            replace(
+                chunk,
+                frames=tuple(chunk.frames[view] for view in needed),
+                targets=tuple(place[target] for target in chunk.targets[of]),
+                sources=tuple(tuple(place[s] for s in chunk.sources[view] if s in place) for view in needed),
+                fingerprints=chunk.fingerprints[of],
+            )
+        )
+    return parts
+
+
+def _reach(lift: LiftConfig, corrects: bool) -> int:
+    """How many steps of sources a label looks through."""
+    return 2 if corrects and lift.mode == "label" else 1
 
 
 def choose_sources(frames: Sequence[Frame], lift: LiftConfig) -> list[tuple[int, ...]]:

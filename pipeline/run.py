@@ -6,8 +6,8 @@ import logging
 import platform
 import signal
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import __version__
 from pipeline.engines import Engine, open_engine
-from pipeline.plan import ScenePlan
+from pipeline.finishing import Scenes, settle_attempts
 from pipeline.progress import OnProgress, Progress, console_progress
 from pipeline.survey import Survey, survey
 from schemas.config import LabelingConfig
-from schemas.record import QuarantineRecord
 from schemas.store import StoreMetadata
 
 if TYPE_CHECKING:
     from pipeline.engines.worker import ChunkStatus, Job
-    from pipeline.store import Store
 
 log = logging.getLogger("lift3d")
 
@@ -94,16 +92,18 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
 
     Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt.
 
-    Raises `ConfigError`, `DatasetError`, `OperatorError`, `StoreError` or `EngineError` where the run cannot start or
+    Raises `LeaseError` where another run labels with this operator into this store, and
+    `ConfigError`, `DatasetError`, `OperatorError`, `StoreError` or `EngineError` where the run cannot start or
     go on. Frames that cannot be labelled are no error: they are counted and quarantined.
     """
     from pipeline.store import RunStamp, Store, operator_slug
 
     started, stamp = monotonic(), RunStamp.now()
-    with _terminated_like_interrupted(), open_engine(config.engine) as engine:
-        store = Store(config.store)
-        store.prepare()
-        store.recover(operator_slug(config.operator.spec))
+    slug = operator_slug(config.operator.spec)
+    store = Store(config.store)
+    with _terminated_like_interrupted(), open_engine(config.engine) as engine, store.lease(slug, stamp.run_id) as lease:
+        store.recover(slug)
+        settle_attempts(config, store, slug)
         plan = survey(config, store)
         job = _job(config, engine, plan, stamp)
         log.info(
@@ -116,20 +116,24 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
         )
         planned_s = monotonic() - started
         with nullcontext(on_progress) if on_progress else console_progress() as show:
-            outcome = _label(engine, job, plan, store, show)
-    wall_s = monotonic() - started
-    summary = RunSummary(
-        run_id=stamp.run_id,
+            outcome = _label(engine, job, plan, Scenes(store, job, plan, lease), show)
+        wall_s = monotonic() - started
+        summary = _summary(config, plan, outcome, stamp.run_id, wall_s)
+        store.write_run(stamp.run_id, _document(job, engine, plan, summary, {"plan": planned_s, **outcome.seconds}))
+    return summary
+
+
+def _summary(config: LabelingConfig, plan: Survey, outcome: _Outcome, run_id: str, wall_s: float) -> RunSummary:
+    return RunSummary(
+        run_id=run_id,
         scenes=len(plan.plans) + len(plan.unreadable),
         frames_labelled=outcome.labelled,
         frames_resumed=plan.resumed,
-        frames_quarantined=outcome.quarantined + sum(len(p.issues) for p in plan.plans) + len(plan.unreadable),
+        frames_quarantined=outcome.quarantined + plan.set_aside_frames,
         wall_s=round(wall_s, 3),
         frames_per_s=round(outcome.labelled / wall_s, 3),
         store=config.store,
     )
-    store.write_run(stamp.run_id, _document(job, engine, plan, summary, {"plan": planned_s, **outcome.seconds}))
-    return summary
 
 
 def plan_labeling(config: LabelingConfig) -> RunPlan:
@@ -166,9 +170,8 @@ class _Outcome:
         self.seconds.update(status.seconds)
 
 
-def _label(engine: Engine, job: Job, plan: Survey, store: Store, show: OnProgress) -> _Outcome:
+def _label(engine: Engine, job: Job, plan: Survey, scenes: Scenes, show: OnProgress) -> _Outcome:
     """Work on all chunks; finish each scene as soon as its last chunk is in."""
-    scenes = _Scenes(store, job, plan)
     scenes.finish_idle()
     outcome = _Outcome()
     started = monotonic()
@@ -177,54 +180,6 @@ def _label(engine: Engine, job: Job, plan: Survey, store: Store, show: OnProgres
         scenes.add(status)
         show(Progress(outcome.labelled, outcome.quarantined, plan.targets, monotonic() - started))
     return outcome
-
-
-class _Scenes:
-    """The driver's part in the store: publishes and quarantines scene by scene, once a scene's chunks are all in."""
-
-    def __init__(self, store: Store, job: Job, plan: Survey) -> None:
-        self._store = store
-        self._job = job
-        self._survey = plan
-        self._plans = {p.scene: p for p in plan.plans}
-        self._left = {p.scene: len(p.chunks) for p in plan.plans}
-        self._rows: defaultdict[str, list[QuarantineRecord]] = defaultdict(list)
-        self._known = _known_rows(store, job.slug)
-
-    def finish_idle(self) -> None:
-        """Quarantine unreadable scenes, and finish the scenes in which there is nothing to label."""
-        self._quarantine(self._survey.unreadable)
-        for scene, left in self._left.items():
-            if left == 0:
-                self._finish(self._plans[scene])
-
-    def add(self, status: ChunkStatus) -> None:
-        """Take note of a finished chunk."""
-        self._rows[status.scene] += status.quarantined
-        self._left[status.scene] -= 1
-        if self._left[status.scene] == 0:
-            self._finish(self._plans[status.scene])
-
-    def _finish(self, plan: ScenePlan) -> None:
-        self._store.publish(self._job.slug, plan.scene, plan.fingerprints)
-        self._quarantine([*self._survey.set_aside(plan), *self._rows.pop(plan.scene, [])])
-
-    def _quarantine(self, rows: Iterable[QuarantineRecord]) -> None:
-        """Write the rows that say something new: a frame that fails as it did before has its row already."""
-        new = [row for row in rows if _key(row.scene, row.frame, row.reason, row.message) not in self._known]
-        if new:
-            self._store.quarantine(self._job.slug, new, self._job.stamp)
-
-
-def _known_rows(store: Store, slug: str) -> set[tuple[str | None, ...]]:
-    from pipeline.store import read_quarantine
-
-    rows = read_quarantine(store.uri, operator=slug)[["scene", "frame", "reason", "message"]]
-    return {_key(*row) for row in rows.astype(object).where(rows.notna(), None).itertuples(index=False)}
-
-
-def _key(scene: str, frame: str | None, reason: str, message: str) -> tuple[str | None, ...]:
-    return scene, frame, str(reason), message.encode("utf-8", "backslashreplace").decode()
 
 
 def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Job:

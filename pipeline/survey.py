@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.fingerprint import model_fingerprint
+from pipeline.fingerprint import model_fingerprint, trial_mark
 from pipeline.lift_weights import weights_sha256
 from pipeline.lifting import corrects_sources
 from pipeline.plan import ScenePlan, plan_scene
+from pipeline.tries import hopeless_rows
 from schemas.config import LabelingConfig
 from schemas.errors import DatasetError, FrameError, Reason
 from schemas.record import QuarantineRecord
-from schemas.scene import Chunk, SceneRef
+from schemas.scene import Chunk, Frame, SceneRef
 
 if TYPE_CHECKING:
     from pipeline.protocols import Operator
     from pipeline.store import Store
+    from pipeline.store.attempts import Note
 
 THREADS = 8
 """Scenes that are read at once: waiting for storage, mostly."""
@@ -52,53 +55,114 @@ class Survey:
         return sum(plan.targets for plan in self.plans)
 
     @property
+    def set_aside_frames(self) -> int:
+        """Frames and scenes that are known not to be labelled before anything is: one quarantine row each."""
+        return len(self.unreadable) + sum(len(plan.issues) + len(plan.held) for plan in self.plans)
+
+    @property
     def resumed(self) -> int:
         """Frames whose label is in the store already."""
         return sum(len(plan.resumed) for plan in self.plans)
 
     def set_aside(self, plan: ScenePlan) -> list[QuarantineRecord]:
-        """Rows for the frames of a scene that its reader set aside."""
-        return [
+        """Rows for the frames of a scene that its reader set aside, and for those that are not tried again."""
+        read = (
             QuarantineRecord(plan.scene, issue.frame, self.slug, "read", issue.reason, issue.message)
             for issue in plan.issues
-        ]
+        )
+        return [*read, *plan.held]
 
 
 def survey(config: LabelingConfig, store: Store) -> Survey:
-    """Read and plan every scene that the config selects.
+    """Read and plan every scene that the config selects; with `plan.only_quarantined`, those that are in quarantine.
 
     Raises `DatasetError` where there is no scene, none can be read or none has a usable frame, and whatever building
     the operator raises.
     """
     from pipeline.operators import build_operator
-    from pipeline.readers import load_scene, open_dataset
+    from pipeline.readers import open_dataset
     from pipeline.store import operator_slug
 
     refs = open_dataset(config.source, config.reader)
     operator = build_operator(config.operator.spec, config.operator.kwargs, "cpu")
     slug = operator_slug(config.operator.spec)
     weights = weights_sha256(config.lift)
-    model = model_fingerprint(config.lift, operator.fingerprint(), weights)
-    done = store.done_all(slug)
-
-    def plan(ref: SceneRef) -> ScenePlan:
-        corrects = corrects_sources(operator.kind, config.lift)
-        return plan_scene(load_scene(ref, config.reader), config, model, done.get(ref.id, {}), corrects=corrects)
+    known = _Known(
+        model=model_fingerprint(config.lift, operator.fingerprint(), weights),
+        corrects=corrects_sources(operator.kind, config.lift),
+        done=store.done_all(slug),
+        hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
+        quarantined=quarantined_frames(store.uri, slug) if config.plan.only_quarantined else None,
+    )
 
     def look_at(ref: SceneRef) -> ScenePlan | QuarantineRecord:
         """A scene that cannot be read costs a quarantine row, not the run."""
         try:
-            return plan(ref)
+            return _plan(ref, config, slug, known)
         except DatasetError as error:
             reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
             return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
 
+    chosen = refs if known.quarantined is None else [ref for ref in refs if ref.id in known.quarantined]
     with ThreadPoolExecutor(THREADS) as threads:
-        found = list(threads.map(look_at, refs))
+        found = list(threads.map(look_at, chosen))
     plans = sorted((p for p in found if isinstance(p, ScenePlan)), key=lambda plan: (-plan.targets, plan.scene))
     unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
-    _check_frames(config.source, plans, unreadable)
+    if known.quarantined is None:
+        _check_frames(config.source, plans, unreadable)
     return Survey(operator, slug, weights, tuple(plans), unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What decides what is left to do in a scene, besides the scene.
+
+    Attributes:
+        model: `model_fingerprint`; corrects: `corrects_sources`.
+        done: by scene and frame, the fingerprint of the label that is there.
+        hopeless: by scene and frame, what ended workers in earlier runs.
+        quarantined: by scene, the frames (None: the scene as such) that a run is restricted to.
+    """
+
+    model: str
+    corrects: bool
+    done: Mapping[str, Mapping[str, str]]
+    hopeless: Mapping[str, Mapping[str, Note]]
+    quarantined: Mapping[str, Collection[str | None]] | None
+
+
+def _plan(ref: SceneRef, config: LabelingConfig, slug: str, known: _Known) -> ScenePlan:
+    from pipeline.readers import load_scene
+
+    scene, held = load_scene(ref, config.reader), {}
+    if known.quarantined is None:
+        notes = known.hopeless.get(ref.id, {})
+        held = {f.id: notes[f.id] for f in scene.frames if f.id in notes and _still(notes[f.id], f, config, known)}
+
+    def pick(frame: Frame) -> bool:
+        among = None if known.quarantined is None else known.quarantined[ref.id]
+        return frame.id not in held and (among is None or None in among or frame.id in among)
+
+    done = known.done.get(ref.id, {})
+    plan = plan_scene(scene, config, known.model, done, corrects=known.corrects, pick=pick)
+    left = {frame: note for frame, note in held.items() if frame not in plan.resumed}
+    return replace(plan, held=hopeless_rows(scene.id, slug, left))
+
+
+def _still(note: Note, frame: Frame, config: LabelingConfig, known: _Known) -> bool:
+    """Whether nothing changed since a frame ended its worker."""
+    return note.mark == trial_mark(known.model, frame, config.lift)
+
+
+def quarantined_frames(uri: str, slug: str) -> dict[str, set[str | None]]:
+    """By scene: the frames that are in quarantine now, None for a scene that could not be read."""
+    from pipeline.store import read_quarantine
+
+    rows = read_quarantine(uri, operator=slug)[["scene", "frame"]]
+    found: dict[str, set[str | None]] = {}
+    for scene, frame in rows.astype(object).where(rows.notna(), None).itertuples(index=False):
+        found.setdefault(scene, set()).add(frame)
+    return found
 
 
 def _check_frames(source: str, plans: list[ScenePlan], unreadable: tuple[QuarantineRecord, ...]) -> None:

@@ -88,6 +88,8 @@ class PlanConfig(_Section):
 
     chunk: int = Field(32, ge=1)
     """Target frames a chunk."""
+    only_quarantined: bool = False
+    """Label the frames that are in quarantine and no others (`--retry-quarantined`)."""
 
 
 class EngineConfig(_Section):
@@ -104,7 +106,9 @@ class EngineConfig(_Section):
     gpus_per_worker: float = Field(0.0, ge=0)
     """GPUs (or a fraction of one) an actor reserves."""
     attempts: int = Field(2, ge=1)
-    """Times a chunk that kills its worker is tried before it is quarantined."""
+    """Tries of a frame that fails, hangs or ends its worker before it is quarantined."""
+    frame_timeout_s: float = Field(300.0, gt=0)
+    """Seconds that reading a frame or one call of the operator may take, and lifting for each view that it looks at."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
 
@@ -125,6 +129,13 @@ class LabelingConfig(_Section):
 
 def parse_config(values: Mapping[str, Any]) -> LabelingConfig:
     """Validate nested values into a config; raise `ConfigError` that names each bad path and the nearest key."""
+    try:
+        json.dumps(values, ensure_ascii=False, default=str).encode()
+    except (ValueError, RecursionError, TypeError) as error:
+        problem = type(error).__name__ if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(
+            f"config: not plain text and numbers ({problem})", remedy="write names in UTF-8, and no references"
+        ) from None
     try:
         return LabelingConfig.model_validate(values)
     except ValidationError as error:

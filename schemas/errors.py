@@ -9,6 +9,7 @@
     │   ├── MissingWeightsError                weights that are not where they were looked for
     │   └── ContractError                      an operator broke the operator protocol
     ├── StoreError                             a label store that cannot be read or written
+    │   └── LeaseError                         another run is at work on the same labels
     └── EngineError                            the run cannot be hosted or did not finish
 
 Messages say what is wrong, where, what was expected, what was found and what to do about it.
@@ -17,6 +18,8 @@ Messages say what is wrong, where, what was expected, what was found and what to
 from __future__ import annotations
 
 from enum import StrEnum
+
+from schemas.text import presentable
 
 
 class Reason(StrEnum):
@@ -50,7 +53,7 @@ class Lift3DError(Exception):
     """Root of the tree. `str(error)` is one line: where, what, and the remedy.
 
     Args:
-        message: what is wrong, with what was expected and what was found.
+        message: what is wrong, with what was expected and what was found; credentials in it are masked.
         scene: the scene's id, where one is concerned.
         frame: the frame's id as the dataset names it, where one is concerned.
         remedy: what the user can do.
@@ -59,6 +62,7 @@ class Lift3DError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, scene: str | None = None, frame: str | None = None, remedy: str = "") -> None:
+        message, remedy = presentable(message), presentable(remedy)
         super().__init__(message, scene, frame, remedy)
         self.message = message
         self.scene = scene
@@ -120,6 +124,10 @@ class ContractError(OperatorError):
 
 class StoreError(Lift3DError):
     """A label store that cannot be read or written."""
+
+
+class LeaseError(StoreError):
+    """Another run is at work on the labels of the same operator in the same store, or took them over."""
 
 
 class EngineError(Lift3DError):

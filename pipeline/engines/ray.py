@@ -1,8 +1,8 @@
 """The worker as a pool of Ray Data actors. Rows carry a chunk's addresses and cameras, and bring back a status line.
 
 Workers commit what they make themselves, so nothing is lost if the driver dies. Ray Data restarts dead actors and
-repeats their work for ever. So a ledger counts how often each chunk was begun: one that kills its worker time and again
-goes to quarantine, and a worker that dies before it can start ends the run.
+repeats their work for ever. Notes in the store (`pipeline/store/attempts.py`) see to it that a view that ends its
+worker time and again is found and set aside; a ledger sees to it that a worker that cannot even start ends the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json, give_up
+from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_pool, this_machine
 from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
 from schemas.config import EngineConfig
@@ -174,10 +174,8 @@ class ChunkActor:
         try:
             if isinstance(self._worker, Lift3DError):
                 raise self._worker
-            if ray.get(self._ledger.begin.remote(key)) > self._allowed:
-                status = give_up(self._job, chunk, self._allowed)
-            else:
-                status = self._worker.run(chunk)
+            ray.get(self._ledger.begin.remote(key))
+            status = self._worker.run(chunk)
             ray.get(self._ledger.end.remote(key))
         except Lift3DError as error:
             return ChunkStatus(chunk.scene, chunk.name, error=error_to_json(error))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from schemas import errors
 from schemas.config import EngineConfig, LabelingConfig
-from schemas.errors import EngineError, Lift3DError, Reason
+from schemas.errors import EngineError, Lift3DError, Reason, StoreError
 from schemas.record import QuarantineRecord
 from schemas.scene import Chunk
 from schemas.store import StoreMetadata
@@ -17,6 +18,7 @@ from schemas.store import StoreMetadata
 if TYPE_CHECKING:
     from pipeline.protocols import Operator
     from pipeline.store import RunStamp
+    from pipeline.store.attempts import ChunkTries
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +96,26 @@ class Worker:
         self._job = job
         self._labeler = Labeler(job.config, operator)
         self._store = Store(job.config.store)
+        engine = job.config.engine
+        self._attempts = self._store.attempts(job.slug, engine.attempts, engine.kind)
 
     def run(self, chunk: Chunk) -> ChunkStatus:
-        """Label a chunk and commit its labels."""
+        """Label a chunk and commit its labels. What ended workers on it before is known from the store."""
+        tries = self._attempts.begin(chunk, {frame.id: self._labeler.mark(frame) for frame in chunk.frames})
+        try:
+            return self._run(chunk, tries)
+        finally:
+            with suppress(StoreError):
+                tries.end()
+
+    def _run(self, chunk: Chunk, tries: ChunkTries) -> ChunkStatus:
         job = self._job
-        result = self._labeler.label(chunk)
+        result = self._labeler.label(chunk, tries)
         started = perf_counter()
         metadata = job.metadata.model_copy(update={"scene": chunk.scene})
         self._store.write(job.slug, chunk, result.records, metadata, job.stamp)
         seconds = {**result.seconds, "write": perf_counter() - started}
         return ChunkStatus(chunk.scene, chunk.name, len(result.records), result.quarantined, seconds)
-
-
-def give_up(job: Job, chunk: Chunk, attempts: int) -> ChunkStatus:
-    """The status of a chunk that killed its worker as often as is allowed: all of its targets are quarantined."""
-    message = (
-        f"the worker died {attempts} times on chunk {chunk.name}, which holds this frame: out of memory, or a crash in "
-        "native code. A smaller plan.chunk narrows it down"
-    )
-    rows = tuple(
-        QuarantineRecord(chunk.scene, frame, job.slug, "worker", Reason.WORKER_DIED, message, attempts)
-        for frame in chunk.target_ids
-    )
-    return ChunkStatus(chunk.scene, chunk.name, quarantined=rows)
 
 
 def threads_of(engine: EngineConfig) -> int:

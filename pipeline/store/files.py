@@ -37,6 +37,10 @@ class Files(Protocol):
         """Create or replace a file, whole, with the folders above it."""
         ...
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Create a file, whole, unless there is one: of several at once, one succeeds. Whether this one did."""
+        ...
+
     def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """A file's content, None where there is no such file."""
         ...
@@ -87,6 +91,21 @@ class LocalFiles:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Temporary name, then a hard link, which fails where the name is taken."""
+        target = self._at(path)
+        temporary = target.with_name(f".{target.name}.{self._suffix}")
+        with _explained("write", str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_through(temporary, data)
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
+
     def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """The whole file."""
         with _explained("read", str(self._at(path))), suppress(FileNotFoundError):
@@ -135,7 +154,7 @@ class LocalFiles:
         if match is None:
             return False
         if match["host"] == socket.gethostname():
-            return not _is_running(int(match["pid"]))
+            return not is_running(int(match["pid"]))
         with suppress(FileNotFoundError):
             return time.time() - self._at(path).lstat().st_mtime > _DAY_S
         return False
@@ -155,6 +174,20 @@ class RemoteFiles:
         """One PUT."""
         with _explained("write", self._at(path)):
             self.system.pipe_file(self._at(path), data, **self._limit(timeout_s))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """One conditional PUT, and a GET before and after it for servers that do not heed conditions."""
+        if self.get(path) is not None:
+            return False
+        with _explained("write", self._at(path)):
+            try:
+                self.system.pipe_file(self._at(path), data, mode="create")
+            except FileExistsError:
+                return False
+            except storage_errors():
+                if self.get(path) is None:
+                    self.system.pipe_file(self._at(path), data)
+        return self.get(path) == data
 
     def get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """One GET."""
@@ -220,7 +253,8 @@ def _raise_unless_missing(error: OSError) -> None:
         raise error
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -8,6 +8,8 @@
     _staging/...                                                            files that wait for `publish`
     _publish/operator=.../scene=.../switch.json                             a switch that is under way
     _history/...                                                            what was replaced
+    _attempts/operator=.../scene=.../<chunk>-<hash12>.json                  what is being tried, and what ended workers
+    _leases/operator=<slug>.json                                            the run that is labelling now
 
 Readers of Parquet folders skip names that start with `_` or `.`.
 """
@@ -24,6 +26,7 @@ from schemas.errors import StoreError
 
 LABELS, COMMITS, STAGING, HISTORY = "labels", "_commits", "_staging", "_history"
 INTENTS, QUARANTINE, RUNS, IDENTITY = "_publish", "quarantine", "runs", "_lift3d.json"
+ATTEMPTS, LEASES = "_attempts", "_leases"
 
 _PLAIN = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 _HASHED = re.compile(r".*-[0-9a-f]{8}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.store import quarantine
+from pipeline.store.attempts import Attempts
 from pipeline.store.codec import encode_record
 from pipeline.store.files import open_files
+from pipeline.store.lease import Lease, hold_lease
 from pipeline.store.markers import Marker, format_marker, make_marker, read_markers
 from pipeline.store.parquet import label_file, newer_version
 from pipeline.store.paths import COMMITS, IDENTITY, LABELS, RUNS, STAGING, Shelf, label_stem, operator_slug
@@ -22,6 +25,7 @@ from schemas.errors import StoreError
 from schemas.record import LabelRecord, QuarantineRecord
 from schemas.scene import Chunk
 from schemas.store import SCHEMA_VERSION, StoreMetadata
+from schemas.text import masked_document
 
 PROBE_LIMIT_S = 8.0
 """Longest wait for an object store to take the first file."""
@@ -86,9 +90,9 @@ class Store:
         try:
             identity = json.loads(data)
             version = identity["schema_version"] if identity["format"] == _FORMAT else None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             version = None
-        if not isinstance(version, int):
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise StoreError(f"{self.uri}/{IDENTITY} is damaged or foreign", remedy="delete it: it is written again")
         if version > SCHEMA_VERSION:
             raise newer_version(self.uri, version)
@@ -168,9 +172,24 @@ class Store:
         for scene in sorted({record.scene for record in records}):
             quarantine.tidy(self._files, quarantine.read_batches(self._files, Shelf(slug, scene)))
 
+    @contextmanager
+    def lease(self, slug: str, run_id: str) -> Iterator[Lease]:
+        """Prepare the store, and keep other runs from an operator's labels for the time of a `with` block.
+
+        Raises `LeaseError`, which names the run that has them, and `StoreError`.
+        """
+        self.prepare()
+        with hold_lease(self._files, slug, run_id) as lease:
+            yield lease
+
+    def attempts(self, slug: str, allowed: int, engine: str) -> Attempts:
+        """The notes of what is being tried. Workers write them; the driver settles, forgives and clears them."""
+        return Attempts(self._files, slug, allowed, engine)
+
     def write_run(self, run_id: str, document: Mapping[str, Any]) -> None:
-        """Write (or replace) the document of a run: JSON types only."""
-        self._files.put(f"{RUNS}/{run_id}.json", json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
+        """Write (or replace) the document of a run: JSON types only. Credentials in it are masked."""
+        text = json.dumps(masked_document(document), indent=1, sort_keys=True)
+        self._files.put(f"{RUNS}/{run_id}.json", text.encode() + b"\n")
 
 
 def _in_order(shelf: Shelf, chunk: Chunk, records: Sequence[LabelRecord], metadata: StoreMetadata) -> list[LabelRecord]:

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from pipeline.run import run_labeling
-from pipeline.store import read_quarantine
 from schemas.config import LabelingConfig
 from schemas.errors import EngineError, OperatorError
 
@@ -36,21 +35,6 @@ def test_both_engines_make_the_same_store(rooms: Rooms, config: Build, labels: L
     pd.testing.assert_frame_equal(labels(local), labels(ray))
     names = [sorted(p.relative_to(c.store) for p in Path(c.store, "labels").rglob("*.parquet")) for c in (local, ray)]
     assert names[0] == names[1]
-
-
-def test_a_chunk_that_kills_its_worker_is_quarantined_and_the_rest_is_labelled(
-    rooms: Rooms, config: Build, labels: Labels, fragile: str
-) -> None:
-    rooms(a=10)
-    deadly = {"spec": fragile, "kwargs": {"fatal": ["5"]}}
-    settings = config(operator=deadly, lift={"method": "none"}, engine=ray_engine(attempts=2))
-    summary = run_labeling(settings)
-    assert (summary.frames_labelled, summary.frames_quarantined, summary.exit_code) == (6, 4, 3)
-    assert sorted(labels(settings)["frame"]) == ["0", "1", "2", "3", "8", "9"]
-    rows = read_quarantine(settings.store)
-    assert sorted(rows["frame"]) == ["4", "5", "6", "7"]
-    assert set(rows["reason"]) == {"worker_died"}
-    assert set(rows["attempts"]) == {2}
 
 
 def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Build, fragile: str) -> None:
