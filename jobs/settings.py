@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from schemas.config import LabelingConfig, ReaderConfig
 
+REMEDY = "`lift3d schema config` prints every key with its meaning"
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the entrypoint of a submitted job (that is the variable's whole name)."""
 
@@ -91,15 +92,20 @@ def _read(file: Path) -> dict[str, Any]:
     from schemas.errors import ConfigError
 
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        values = None if aliases else yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError(f"config file {str(file)!r} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {str(file)!r} is neither YAML nor JSON: {error}") from None
+        raise ConfigError(
+            f"config file {str(file)!r} cannot be read: {error.strerror}", remedy="check the path and access to it"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
+        raise ConfigError(f"config file {str(file)!r} is neither YAML nor JSON: {error}", remedy=REMEDY) from None
+    if aliases:
+        raise ConfigError(f"config file {str(file)!r} has YAML aliases (*name)", remedy="write the values out")
     if not isinstance(values, dict):
         raise ConfigError(
-            f"config file {str(file)!r} holds a {type(values).__name__}, expected sections with keys",
-            remedy="`lift3d schema config` prints every key with its meaning",
+            f"config file {str(file)!r} holds a {type(values).__name__}, expected sections with keys", remedy=REMEDY
         )
     return values
 

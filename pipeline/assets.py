@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.picture import MAX_PIXELS, PictureError, PictureHeader, check_complete, read_header
+from pipeline.picture import MAX_PIXELS, PictureError, PictureHeader, check_affordable, check_complete, read_header
 from schemas.camera import Camera
 from schemas.errors import ConfigError, FrameError, Reason
 from schemas.scene import Asset
@@ -122,7 +122,7 @@ def decode_image(asset: Asset, camera: Camera) -> NDArray[np.uint8]:
             remedy="all images of a camera must have the size that its intrinsics are for",
         )
     picture = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, _IMAGE, asset)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)  # as large as what `_decode` held
 
 
 def decode_depth(asset: Asset) -> NDArray[np.float32]:
@@ -140,7 +140,9 @@ def decode_depth(asset: Asset) -> NDArray[np.float32]:
             f"depth map {asset.uri} is {found}, expected {expected}",
             remedy="all depth maps of a scene must have the size that its depth intrinsics are for",
         )
-    return samples.astype(np.float32) / np.float32(asset.scale)
+    depth = samples.astype(np.float32)
+    depth /= np.float32(asset.scale)
+    return depth
 
 
 def decode_ids(asset: Asset) -> NDArray[np.uint16]:
@@ -154,8 +156,9 @@ def decode_ids(asset: Asset) -> NDArray[np.uint16]:
     header = _checked(check_complete, data, _LABEL, asset)
     if header.is_paletted:
         return _palette_indices(data, asset)
+    _check_one_channel(header, (8, 16), _LABEL, asset)
     picture = _decode(data, cv2.IMREAD_UNCHANGED, _LABEL, asset)
-    _check_one_channel(picture, header, (8, 16), _LABEL, asset)
+    _check_grey(picture, _LABEL, asset)
     return picture.astype(np.uint16)
 
 
@@ -210,21 +213,26 @@ def _decode(data: bytes, flags: int, use: _Use, asset: Asset) -> NDArray[Any]:
     return picture
 
 
-def _check_one_channel(
-    picture: NDArray[Any], header: PictureHeader, bits: tuple[int, ...], use: _Use, asset: Asset
-) -> None:
-    if picture.ndim != 2 or header.bits not in bits:
-        channels = 1 if picture.ndim == 2 else picture.shape[2]
+def _check_one_channel(header: PictureHeader, bits: tuple[int, ...], use: _Use, asset: Asset) -> None:
+    if header.channels != 1 or header.is_paletted or header.bits not in bits:
+        found = "a palette" if header.is_paletted else f"{header.channels} channel(s)"
         expected = " or ".join(map(str, bits))
-        raise _damaged(use, asset, f"{channels} channel(s) of {header.bits} bits, expected one of {expected} bits")
+        raise _damaged(use, asset, f"{found} of {header.bits} bits, expected one channel of {expected} bits")
+
+
+def _check_grey(picture: NDArray[Any], use: _Use, asset: Asset) -> None:
+    """A chunk of a PNG may turn one channel into several."""
+    if picture.ndim != 2:
+        raise _damaged(use, asset, f"its one channel decodes to {picture.shape[2]}")
 
 
 def _depth_png(data: bytes, asset: Asset) -> NDArray[Any]:
     import cv2
 
     header = _checked(check_complete, data, _DEPTH, asset)
+    _check_one_channel(header, (16,), _DEPTH, asset)
     picture = _decode(data, cv2.IMREAD_UNCHANGED, _DEPTH, asset)
-    _check_one_channel(picture, header, (16,), _DEPTH, asset)
+    _check_grey(picture, _DEPTH, asset)
     return picture
 
 
@@ -233,6 +241,10 @@ def _bare_samples(data: bytes, asset: Asset) -> NDArray[Any]:
     shape = asset.shape or (0, 0)
     if not 0 < math.prod(shape) <= MAX_PIXELS:
         raise _damaged(_DEPTH, asset, f"its size is given as {shape[1]} x {shape[0]} pixels")
+    try:
+        check_affordable(*shape, len(data))
+    except PictureError as error:
+        raise _damaged(_DEPTH, asset, error) from None
     expected = 2 * math.prod(shape)
     if asset.codec == "zlib_u16":
         data = _inflate(data, expected, asset)

@@ -21,15 +21,20 @@ def load_weights(lift: LiftConfig) -> tuple[Checkpoint | None, str | None]:
     """
     from lift3d_model.checkpoint import Checkpoint, digest
     from lift3d_model.weighting import load_weighting
+    from pipeline.operators.weights import check_finite, check_header
 
     content = _content(lift)
     if content is None:
         return None, None
     try:
+        check_header(content)
         checkpoint = Checkpoint.from_bytes(content)
+        check_finite(checkpoint.tensors)
         load_weighting(checkpoint.group("weighting"))
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:  # RecursionError is a RuntimeError
         raise MissingWeightsError(f"lift.weights {lift.weights!r}: {error}", remedy=REMEDY) from error
+    if not isinstance(checkpoint.config, dict):
+        raise MissingWeightsError(f"lift.weights {lift.weights!r}: its settings are no JSON object", remedy=REMEDY)
     return checkpoint, digest(content)
 
 

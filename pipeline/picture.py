@@ -1,7 +1,7 @@
 """What a JPEG or PNG says about itself, read before a codec sees it.
 
 OpenCV decodes a JPEG that ends in the middle to a half-grey picture without a word, and allocates whatever
-size a header claims. Both are settled here, on the bytes, in microseconds.
+size a header claims. Both are settled here, on the bytes, in microseconds: a small file cannot ask for much memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from dataclasses import dataclass
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
+ALLOWANCE = 192 * 2**20
+"""Bytes that decoding any file may take."""
+FACTOR = 4
+"""Further bytes that decoding may take for each byte of the file."""
+DECODED = 6.25
+"""Bytes a pixel that decoding takes at its peak, measured: OpenCV copies its result once."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE = 3
@@ -20,6 +26,8 @@ _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 """JPEG markers without a length."""
 _JPEG_SCAN = 0xDA
+_JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 class PictureError(ValueError):
@@ -33,17 +41,21 @@ class PictureHeader:
     Attributes:
         height, width: in pixels.
         bits: bits a channel.
+        channels: 1 where pixels are grey or index a palette.
         is_png: PNG, else JPEG.
         is_paletted: pixels index a palette (PNG only).
         length: bytes up to the first pixel data (JPEG: the first scan).
+        coefficients: bytes a pixel that a decoder holds besides the pixels (progressive JPEG).
     """
 
     height: int
     width: int
     bits: int
+    channels: int
     is_png: bool
     is_paletted: bool
     length: int
+    coefficients: float = 0.0
 
 
 def read_header(data: bytes) -> PictureHeader:
@@ -68,6 +80,8 @@ def read_header(data: bytes) -> PictureHeader:
 def check_complete(data: bytes) -> PictureHeader:
     """`read_header`, and that the picture is whole: a JPEG has its end marker, a PNG sound chunks to the last."""
     header = read_header(data)
+    a_pixel = max(DECODED, DECODED / 2 + header.coefficients)
+    check_affordable(header.height, header.width, len(data), a_pixel)
     if header.is_png:
         _check_png_chunks(data)
     elif data.find(b"\xff\xd9", header.length) < 0:
@@ -75,17 +89,31 @@ def check_complete(data: bytes) -> PictureHeader:
     return header
 
 
+def check_affordable(height: int, width: int, size: int, a_pixel: float = DECODED) -> None:
+    """Raise PictureError where decoding a file of `size` bytes would take more than `ALLOWANCE` + `FACTOR` * size."""
+    most = ALLOWANCE + FACTOR * size
+    if height * width * a_pixel > most:
+        needed = height * width * a_pixel
+        raise PictureError(
+            f"{width} x {height} pixels in {size:,} bytes would take {needed / 2**20:,.0f} MB to decode, "
+            f"at most {most / 2**20:,.0f} MB are given to a file of that size: resize the picture"
+        )
+
+
 def _png_header(data: bytes) -> PictureHeader:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise PictureError(f"a PNG without a header in its first {len(data)} bytes")
     width, height, bits, color = struct.unpack(">IIBB", data[16:26])
-    return PictureHeader(height, width, bits, is_png=True, is_paletted=color == _PALETTE, length=33)
+    if color not in _PNG_CHANNELS:
+        raise PictureError(f"a PNG of colour type {color}, expected one of {sorted(_PNG_CHANNELS)}")
+    channels = _PNG_CHANNELS[color]
+    return PictureHeader(height, width, bits, channels, is_png=True, is_paletted=color == _PALETTE, length=33)
 
 
 def _jpeg_header(data: bytes) -> PictureHeader:
     """Walk the segments to the frame header, and on to the first scan where `data` reaches that far."""
-    size: tuple[int, int, int] | None = None
-    position = 2
+    size: tuple[int, int, int, int] | None = None
+    coefficients, position = 0.0, 2
     while position + 4 <= len(data):
         lead, marker, length = struct.unpack_from(">BBH", data, position)
         if lead != 0xFF:
@@ -93,15 +121,24 @@ def _jpeg_header(data: bytes) -> PictureHeader:
         if marker == 0xFF or marker in _JPEG_BARE:
             position += 1 if marker == 0xFF else 2
             continue
-        if marker in _JPEG_FRAMES and position + 9 <= len(data):
-            bits, height, width = struct.unpack_from(">BHH", data, position + 4)
-            size = (height, width, bits)
+        if marker in _JPEG_FRAMES and position + 10 <= len(data):
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, position + 4)
+            size = (height, width, bits, channels)
+            coefficients = _coefficients(data[position + 10 :], channels) if marker in _JPEG_PROGRESSIVE else 0.0
         position += 2 + length
         if marker == _JPEG_SCAN:
             break
     if size is None:
         raise PictureError(f"a JPEG without a size in its first {len(data)} bytes")
-    return PictureHeader(*size, is_png=False, is_paletted=False, length=min(position, len(data)))
+    length = min(position, len(data))
+    return PictureHeader(*size, is_png=False, is_paletted=False, length=length, coefficients=coefficients)
+
+
+def _coefficients(components: bytes, count: int) -> float:
+    """Bytes a pixel of the coefficients of a whole picture, two each, by the components' sampling factors."""
+    factors = [components[i] for i in range(1, min(3 * count, len(components)), 3)]
+    blocks = [(factor >> 4) * (factor & 15) for factor in factors]
+    return 2.0 * sum(blocks) / max((1, *blocks))
 
 
 def _check_png_chunks(data: bytes) -> None:

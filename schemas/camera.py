@@ -19,6 +19,10 @@ Matrix = NDArray[np.float64]
 
 RIGID_TOLERANCE = 1e-3
 """Largest |R R^T - I| entry taken for a rotation: text files carry about 6 decimals."""
+FARTHEST = 1e9
+"""Scene units from the origin: beyond, a float32 has no digits left for the scene."""
+FOCAL_RANGE = (1e-4, 1e4)
+"""Focal lengths in image sides, and how far off the principal point may be: outside, the file is damaged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +77,11 @@ class Camera:
 
 def check_pose(world_from_cam: Matrix) -> None:
     """Raise `FrameError` unless the [4, 4] matrix is a finite rigid motion with det(R) = +1."""
-    if not np.isfinite(world_from_cam).all():
+    if not np.isfinite(world_from_cam).all() or not np.abs(world_from_cam[:3, 3]).max() <= FARTHEST:
         raise FrameError(
             Reason.POSE_NOT_FINITE,
-            "the pose has infinite or NaN entries, expected a rigid 4x4 camera-to-world matrix",
+            f"the pose has infinite or NaN entries, or a centre beyond {FARTHEST:g} units, expected a rigid 4x4 "
+            "camera-to-world matrix",
             remedy="tracking was lost in this frame; it is left out",
         )
     rotation = world_from_cam[:3, :3]
@@ -96,7 +101,13 @@ def check_pose(world_from_cam: Matrix) -> None:
 def check_intrinsics(K: Matrix, height: int, width: int) -> None:
     """Raise `FrameError` unless K is finite, upper triangular, with positive focal lengths near the image's size."""
     shape_is_right = K[2].tolist() == [0.0, 0.0, 1.0] and K[1, 0] == 0.0
-    focal_is_right = np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0
+    side = max(height, width)
+    shortest, longest = (share * side for share in FOCAL_RANGE)
+    focal_is_right = (
+        np.isfinite(K).all()
+        and shortest <= min(K[0, 0], K[1, 1]) <= max(K[0, 0], K[1, 1]) <= longest
+        and np.abs(K[:2, 1:]).max() <= longest
+    )
     if not (shape_is_right and focal_is_right and height > 0 and width > 0):
         raise FrameError(
             Reason.INTRINSICS_INVALID,

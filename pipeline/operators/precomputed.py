@@ -27,6 +27,7 @@ VERSION = 1
 """Version of what encode and decode do with a file; part of the fingerprint."""
 HASHED_BYTES = 256 * 2**20
 """Folders up to this size are fingerprinted by content, larger ones by file sizes and times of change."""
+_AGAIN = "write the file again, as docs/operators.md says"
 _KINDS: dict[str, tuple[Kind, ...]] = {".png": ("classes", "image"), ".npy": ("features", "classes", "image", "scalar")}
 
 
@@ -105,7 +106,11 @@ class Precomputed:
             return self._pool(self._picture_maps(data, source, size).to(self.device))
         except UnreadableError as error:
             raise FrameError(
-                Reason.PREDICTION_UNREADABLE, f"prediction {source.path}: {error}", scene=scene, frame=frame
+                Reason.PREDICTION_UNREADABLE,
+                f"prediction {source.path}: {error}",
+                scene=scene,
+                frame=frame,
+                remedy=_AGAIN,
             ) from None
 
     def _picture_maps(self, data: bytes, source: _Source, size: tuple[int, int]) -> Tensor:
@@ -132,6 +137,7 @@ class Precomputed:
                 f"prediction {source.path} has {array.shape[0]} channels, expected {channels} (kind {self.kind!r})",
                 scene=source.scene,
                 frame=source.frame,
+                remedy=_AGAIN,
             )
         return array
 
@@ -139,7 +145,11 @@ class Precomputed:
         relative = f"{scene}/{frame}{self._suffix}"
         if any(part in ("", ".", "..") for part in relative.split("/")) or "\\" in relative:
             raise FrameError(
-                Reason.PREDICTION_MISSING, f"{relative!r} is no path inside {self.directory}", scene=scene, frame=frame
+                Reason.PREDICTION_MISSING,
+                f"{relative!r} is no path inside {self.directory}",
+                scene=scene,
+                frame=frame,
+                remedy="rename the scene or the frame",
             )
         return _Source(scene, frame, f"{self._root.rstrip('/')}/{relative}")
 
@@ -160,6 +170,7 @@ class Precomputed:
                 f"prediction {source.path}: {error}",
                 scene=source.scene,
                 frame=source.frame,
+                remedy="check access to the file",
             ) from error
         return data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from tokenize import TokenError
 from typing import Any, TypeVar
 
 import cv2
@@ -20,12 +21,16 @@ class UnreadableError(ValueError):
 
 def decode_ids(data: bytes) -> NDArray[np.uint16]:
     """Class ids of a greyscale PNG of 8 or 16 bits, or the palette indices of a paletted one: [H, W]."""
-    picture = _paletted(data) if _check_png(data).is_paletted else _decode(data, cv2.IMREAD_UNCHANGED)
-    if picture.ndim != 2:
+    header = _check_png(data)
+    channels, picture = header.channels, None
+    if channels == 1:
+        picture = _paletted(data) if header.is_paletted else _decode(data, cv2.IMREAD_UNCHANGED)
+        channels = 1 if picture.ndim == 2 else picture.shape[2]  # a chunk may turn one channel into several
+    if picture is None or channels != 1:
         raise UnreadableError(
-            f"a picture with {picture.shape[2]} colour channels, expected class ids in one channel of 8 or 16 bits"
+            f"a picture with {channels} colour channels, expected class ids in one channel of 8 or 16 bits"
         )
-    return picture.astype(np.uint16)
+    return picture.astype(np.uint16, copy=False)
 
 
 def decode_rgb(data: bytes) -> NDArray[np.uint8]:
@@ -40,14 +45,15 @@ def decode_map(data: bytes) -> NDArray[np.float32]:
     try:
         major, _ = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
+        shape, columns_first, dtype = read_header(stream)
         _check_header(shape, dtype, len(data) - stream.tell())
-        array = np.load(io.BytesIO(data), allow_pickle=False)
     except UnreadableError:
         raise
-    except (ValueError, EOFError) as error:
-        raise UnreadableError(f"not a readable .npy file ({error})") from None
-    return np.ascontiguousarray(array, dtype=np.float32)
+    except (ValueError, EOFError, RecursionError, TokenError) as error:  # the last: numpy's repair of Python 2 headers
+        raise UnreadableError(f"not a readable .npy file ({str(error)[:200]})") from None
+    array = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if columns_first else "C")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def resize_nearest(picture: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
@@ -91,7 +97,7 @@ def _paletted(data: bytes) -> NDArray[Any]:
 
 
 def _check_header(shape: tuple[int, ...], dtype: np.dtype[Any], available: int) -> None:
-    if len(shape) != 3 or 0 in shape:
+    if len(shape) != 3 or min(shape) < 1:
         raise UnreadableError(f"an array of shape {list(shape)}, expected [C, h, w]")
     if dtype.kind not in "fiu":
         raise UnreadableError(f"an array of {dtype}, expected float or integer numbers")

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 
 LOAD_ERRORS = (OSError, RuntimeError, AssertionError, EOFError, KeyError, UnpicklingError, SafetensorError)
 """What timm, open_clip, torch and safetensors raise for weights that are absent, damaged or another model's."""
+LONGEST_HEADER = 2 * 2**20
+"""Bytes of a safetensors header: a checkpoint of this project has a few thousand."""
+
+
+def check_header(content: bytes) -> None:
+    """Raise ValueError where a safetensors file's JSON header is too large to be one: parsing it would take memory."""
+    length = int.from_bytes(content[:8], "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes, at most {LONGEST_HEADER:,} are read")
+
+
+def check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a tensor holds NaN or infinity."""
+    import torch
+
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"tensor {name!r} holds infinite or NaN values")
 
 
 def tensors_sha256(weights: Mapping[str, Tensor]) -> str:

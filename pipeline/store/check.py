@@ -16,6 +16,7 @@ from pipeline.store.parquet import newer_version, read_label_file
 from pipeline.store.paths import Shelf, operator_slug
 from schemas.errors import StoreError
 from schemas.store import SCHEMA_VERSION, StoreMetadata
+from schemas.text import presentable
 
 _AGAIN = "label the frame again"
 
@@ -44,9 +45,11 @@ def check_file(data: bytes, path: str, shelf: Shelf) -> tuple[dict[str, str], li
     except StoreError as error:
         return {}, [Problem(path, None, error.message, error.remedy)]
     rows: list[dict[str, Any]] = table.drop_columns("created_at").to_pylist()
-    problems = [Problem(path, None, *wrong) for wrong in _file_problems(table, metadata, shelf)]
+    wrong = _file_problems(table, metadata, shelf)
+    problems = [Problem(path, None, presentable(message), remedy) for message, remedy in wrong]
     for row in rows:
-        problems += [Problem(path, str(row["frame"]), message, _AGAIN) for message in _row_problems(row, metadata)]
+        found = map(presentable, _row_problems(row, metadata))
+        problems += [Problem(path, str(row["frame"]), message, _AGAIN) for message in found]
     return {str(row["frame"]): str(row["fingerprint"]) for row in rows}, problems
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.store.files import Files
 from pipeline.store.paths import Shelf, parse
@@ -15,20 +16,24 @@ from schemas.errors import StoreError
 _REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the label files"
 
 
+PathName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
+"""A file's own name: it cannot lead into another folder."""
+
+
 class Marker(BaseModel):
     """What a committed (or staged) label file holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    stem: str
+    stem: PathName
     """File name of the label file and of this marker, without suffix."""
     frames: dict[str, str]
     """Fingerprint of each frame, in the file's order."""
-    rows: int
+    rows: int = Field(ge=1)
     """Rows of the file."""
-    bytes: int
+    bytes: int = Field(ge=1)
     """Size of the file."""
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Hex digest of the file."""
     run_id: str
     """The run that wrote it."""

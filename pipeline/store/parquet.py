@@ -9,11 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from pipeline.picture import ALLOWANCE, FACTOR
 from schemas.errors import StoreError
 from schemas.store import BLOB_COLUMNS, LABEL_SCHEMA, SCHEMA_VERSION, StoreMetadata
 
 ROW_GROUP = 64
 """Rows a row group: a look-up of one frame reads little, a scan of scalars reads few pages."""
+
+MOST_ROWS = 100_000
+"""Rows of a file that is read: a chunk as large as the longest scene that readers accept."""
 
 _AGAIN = "delete it and label its frames again"
 _REPEATED = ("kind", "lift_mode", "model_sha256", "operator_fingerprint", "run_id")
@@ -49,12 +53,23 @@ def label_file(rows: Sequence[dict[str, Any]], metadata: StoreMetadata) -> bytes
 def read_table(data: bytes, place: str) -> pa.Table:
     """The table in a Parquet file, checksums and text verified. Raises `StoreError` that names `place`."""
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+        check_footer(file.metadata, len(data), place)
+        table = file.read(use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
         raise StoreError(f"{place} is not a readable Parquet file: {first_line}", remedy=_AGAIN) from error
     return table
+
+
+def check_footer(footer: pq.FileMetaData, size: int, place: str) -> None:
+    """Raise `StoreError` where a file of `size` bytes claims more rows or bytes than a run writes or than fit in it."""
+    claimed = sum(footer.row_group(i).total_byte_size for i in range(min(footer.num_row_groups, MOST_ROWS)))
+    if not 0 <= claimed <= FACTOR * size + ALLOWANCE or footer.num_row_groups > max(1, footer.num_rows):
+        raise StoreError(f"{place} claims {claimed:,} bytes of values in {size:,} bytes of file", remedy=_AGAIN)
+    if footer.num_rows > MOST_ROWS:
+        raise StoreError(f"{place} claims {footer.num_rows:,} rows, at most {MOST_ROWS:,} are read", remedy=_AGAIN)
 
 
 def read_label_file(data: bytes, place: str) -> tuple[pa.Table, StoreMetadata]:

@@ -17,6 +17,8 @@ from schemas.errors import StoreError
 from schemas.record import QuarantineRecord
 from schemas.store import QUARANTINE_SCHEMA
 
+_MOST_ATTEMPTS = 9999
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -81,9 +83,21 @@ def read_batches(files: Files, shelf: Shelf) -> list[Batch]:
 
 def _read(data: bytes, path: str) -> pa.Table:
     table = read_table(data, path)
-    if not table.schema.equals(QUARANTINE_SCHEMA) or not len(table):
+    if not table.schema.equals(QUARANTINE_SCHEMA) or not len(table) or not _is_sound(table):
         raise StoreError(f"{path} is not a quarantine file", remedy="delete it: its frames are looked at again")
     return table
+
+
+def _is_sound(table: pa.Table) -> bool:
+    """Whether times are times and attempts are a count, and nothing is null that must not be."""
+    try:
+        stamps = table.column("created_at").to_pylist()
+    except (ValueError, OverflowError):
+        return False
+    attempts = table.column("attempts").to_pylist()
+    texts = [table.column(name) for name in ("stage", "reason", "message", "run_id")]
+    counted = all(count is not None and 1 <= count <= _MOST_ATTEMPTS for count in attempts)
+    return None not in stamps and counted and not any(column.null_count for column in texts)
 
 
 def _put(files: Files, shelf: Shelf, run_id: str, table: pa.Table) -> None:

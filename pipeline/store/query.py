@@ -145,7 +145,7 @@ def _read_run(files: Files, path: str) -> dict[str, Any]:
     data = files.get(path)
     try:
         document = json.loads(data or b"")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = "is not there" if data is None else f"is not JSON ({error})"
         message = f"the run document {files.root}/{path} {problem}"
         raise StoreError(message, remedy=f"run documents are in {RUNS}/") from error

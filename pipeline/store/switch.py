@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.store.files import Files
-from pipeline.store.markers import Marker, format_marker, make_marker
+from pipeline.store.markers import Marker, PathName, format_marker, make_marker
 from pipeline.store.parquet import keep_frames
 from pipeline.store.paths import COMMITS, HISTORY, LABELS, STAGING, Shelf, chunk_of, label_stem
 from schemas.errors import StoreError
@@ -22,11 +22,11 @@ class Switch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    retire: dict[str, str]
+    retire: dict[PathName, PathName]
     """Stem of each label file that leaves `labels/`, and its file name in `_history/`."""
     enter: tuple[Marker, ...]
     """Staged files that become visible."""
-    drop: tuple[str, ...]
+    drop: tuple[PathName, ...]
     """Stems of staged files that nobody wants any more."""
 
 
