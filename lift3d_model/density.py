@@ -6,7 +6,7 @@ smoothing. Everything happens at a working resolution; other views' sweeps then 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,11 @@ class Sweep:
     clues: Tensor
     sources: int = 8
     spread: Tensor | None = None
+
+    def to(self, device: torch.device) -> Sweep:
+        """The same on a device."""
+        spread = None if self.spread is None else self.spread.to(device)
+        return replace(self, position=self.position.to(device), clues=self.clues.to(device), spread=spread)
 
     @property
     def depth(self) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.agreement import operator_confidence, similarity
 from pipeline.fingerprint import geometry_of
+from pipeline.known import Known, swept_sources
 from pipeline.loading import LoadedView, as_tensors
 from pipeline.operators.grid import grid_size, upsample
 from pipeline.predicting import Encoded, class_ids, decode_view
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lift3d_model import Depths, Lift3D, Lifted, LiftSettings
+    from lift3d_model.density import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class ChunkLift:
 
     Args:
         views: the chunk's usable views; `encoded` has an entry for each, by frame id.
+        known: what earlier chunks worked out of these views; views that it spares may be missing.
     """
 
     def __init__(
@@ -87,19 +90,23 @@ class ChunkLift:
         views: Sequence[LoadedView],
         encoded: Mapping[str, Encoded],
         device: torch.device,
+        known: Known | None = None,
     ) -> None:
         self._model, self._operator, self._lift = model, operator, lift
         self._loaded = views
         self._encoded = [encoded[view.frame.id] for view in views]
         self._position = {view.frame.id: v for v, view in enumerate(views)}
-        self._sources = _among(chunk, self._position)
+        self._known = known or Known(corrects_sources(operator.kind, lift))
+        self._sources = _among(chunk, self._position, chunk.sources)
         self._finished: dict[int, Tensor] = {}
         self._corrected: dict[int, Tensor] = {}
         self._completed: dict[int, Tensor] = {}
         if lift.method != "none" and views:
             self._views, sensor = as_tensors(views, device)
             measured = [geometry_of(view.frame, lift) == "depth" for view in views]
-            self._depths = model.depths(self._views, sensor, measured, self._sources, self._looked_at(chunk))
+            sweeping = _among(chunk, self._position, [swept_sources(chunk, v) for v in range(len(chunk.frames))])
+            swept = {self._position[frame]: sweep.to(device) for frame, sweep in self._swept_before()}
+            self._depths = model.depths(self._views, sensor, measured, sweeping, self._looked_at(chunk), swept)
 
     def outcome(self, frame: str) -> Outcome:
         """The finished prediction of one target."""
@@ -120,11 +127,26 @@ class ChunkLift:
         )
 
     def _looked_at(self, chunk: Chunk) -> list[int]:
-        """Views whose depth will be asked for: targets, their sources and, where those are corrected, theirs."""
-        views = {self._position[frame] for frame in chunk.target_ids if frame in self._position}
-        for _ in range(2 if corrects_sources(self._operator.kind, self._lift) else 1):
-            views |= {s for v in views for s in self._sources[v]}
-        return sorted(views)
+        """Usable views whose depth will be asked for."""
+        frames = (chunk.frames[v].id for v in self._known.looked_at(chunk))
+        return sorted(self._position[frame] for frame in frames if frame in self._position)
+
+    def _swept_before(self) -> list[tuple[str, Sweep]]:
+        return [(frame, sweep) for frame, sweep in self._known.swept.items() if frame in self._position]
+
+    def corrected_now(self) -> dict[str, Tensor]:
+        """Class maps [H, W] that were corrected here, by frame id."""
+        maps = {
+            self._loaded[v].frame.id: ids[: self._size(v)[0], : self._size(v)[1]] for v, ids in self._corrected.items()
+        }
+        return {frame: ids for frame, ids in maps.items() if frame not in self._known.corrected}
+
+    def swept_now(self) -> dict[str, Sweep]:
+        """Views that were swept here, by frame id."""
+        if self._lift.method == "none" or not self._loaded or self._depths.sweeps is None:
+            return {}
+        found = {self._loaded[v].frame.id: sweep for v, sweep in enumerate(self._depths.sweeps.found) if sweep}
+        return {frame: sweep for frame, sweep in found.items() if frame not in self._known.swept}
 
     def _unlifted(self, target: int) -> Outcome:
         """The raw 2D prediction (the baseline), as confident as the operator is."""
@@ -156,20 +178,25 @@ class ChunkLift:
         if not corrects_sources(self._operator.kind, self._lift):
             return self._raw_ids(v)
         if v not in self._corrected:
-            sources = self._sources[v]
-            maps = _stack([self._raw_ids(s) for s in (*sources, v)])
-            self._corrected[v] = self._model.corrected_ids(
-                self._views, self._target_depths(v), maps, v, sources, self._classes()
-            )
+            before = self._known.corrected.get(self._loaded[v].frame.id)
+            self._corrected[v] = self._corrected_ids(v) if before is None else self._padded(before)
         return self._corrected[v]
 
-    def _raw_ids(self, v: int) -> Tensor:
-        from lift3d_model.sampling import pad_to
+    def _corrected_ids(self, v: int) -> Tensor:
+        sources = self._sources[v]
+        maps = _stack([self._raw_ids(s) for s in (*sources, v)])
+        return self._model.corrected_ids(self._views, self._target_depths(v), maps, v, sources, self._classes())
 
+    def _raw_ids(self, v: int) -> Tensor:
         ids = self._encoded[v].ids
         assert ids is not None
+        return self._padded(ids)
+
+    def _padded(self, ids: Tensor) -> Tensor:
+        from lift3d_model.sampling import pad_to
+
         height, width = self._views.images.shape[-2:]
-        return pad_to(ids, height, width, -1)
+        return pad_to(ids.to(self._views.device), height, width, -1)
 
     def _lifted(self, target: int) -> tuple[Lifted, Tensor, int]:
         """Features at their own resolution, decoded."""
@@ -250,13 +277,10 @@ class ChunkLift:
         return upsample(grid[None, None], stride, size)[0, 0]
 
 
-def _among(chunk: Chunk, position: Mapping[str, int]) -> list[tuple[int, ...]]:
-    """For each usable view its usable sources: the chunk's indices into all frames, renumbered."""
+def _among(chunk: Chunk, position: Mapping[str, int], sources: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """For each usable view its usable sources: indices into all of the chunk's frames, renumbered."""
     usable = {index: position[frame.id] for index, frame in enumerate(chunk.frames) if frame.id in position}
-    return [
-        tuple(usable[s] for s in chunk.sources[index] if s in usable)
-        for index in sorted(usable, key=usable.__getitem__)
-    ]
+    return [tuple(usable[s] for s in sources[index] if s in usable) for index in sorted(usable, key=usable.__getitem__)]
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

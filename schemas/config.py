@@ -109,6 +109,11 @@ class EngineConfig(_Section):
     """Tries of a frame that fails, hangs or ends its worker before it is quarantined."""
     frame_timeout_s: float = Field(300.0, gt=0)
     """Seconds that reading a frame or one call of the operator may take, and lifting for each view that it looks at."""
+    scratch: str = "auto"
+    """Where a run keeps what it worked out of views that other chunks look at too, on each machine: auto (the
+    system's temporary folder), none (work it out again), or an absolute path. Removed when the run ends."""
+    scratch_gb: float = Field(8.0, ge=0)
+    """Gigabytes of it that a worker writes at most."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pipeline.engines.worker import ChunkStatus, Job, Worker
 from pipeline.preflight import Pool, fit_pool, this_machine
+from pipeline.scratch import discard, scratch_root
 from schemas.config import EngineConfig
 from schemas.scene import Chunk
 
@@ -32,6 +33,10 @@ class LocalEngine:
 
     def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
         """See `Engine.run`. A crash in native code ends this process: that is what the Ray engine guards against."""
-        if chunks:
+        if not chunks:
+            return
+        try:
             worker = Worker(job)
             yield from map(worker.run, chunks)
+        finally:
+            discard(scratch_root(job.config.engine.scratch), job.stamp.run_id)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_pool, this_machine
 from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
+from pipeline.scratch import discard, scratch_root
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
 from schemas.scene import Chunk, chunk_from_json, chunk_to_json
@@ -73,6 +74,7 @@ class RayEngine:
                 raise EngineError(f"a worker failed: {_gist(error)}", remedy="this is a bug") from error
             finally:
                 ray.kill(ledger)
+                discard(scratch_root(job.config.engine.scratch), job.stamp.run_id)
 
     def _statuses(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Iterator[ChunkStatus]:
         batches: Iterable[Any] = self._dataset(job, chunks, ledger).iter_batches(

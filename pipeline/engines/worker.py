@@ -87,6 +87,7 @@ class Worker:
 
     def __init__(self, job: Job, operator: Operator | None = None) -> None:
         from pipeline.labeler import Labeler
+        from pipeline.scratch import Scratch, scratch_root, sweep
         from pipeline.store import Store
 
         if job.config.engine.device == "cpu":
@@ -94,7 +95,10 @@ class Worker:
 
             torch.set_num_threads(threads_of(job.config.engine))
         self._job = job
-        self._labeler = Labeler(job.config, operator)
+        root = scratch_root(job.config.engine.scratch)
+        sweep(root)
+        scratch = Scratch(root, job.stamp.run_id, int(job.config.engine.scratch_gb * 2**30))
+        self._labeler = Labeler(job.config, operator, scratch=scratch)
         self._store = Store(job.config.store)
         engine = job.config.engine
         self._attempts = self._store.attempts(job.slug, engine.attempts, engine.kind)

@@ -1,0 +1,181 @@
+"""What is known of a chunk's views from chunks that looked at them before, and what that spares.
+
+A view whose corrected class map is known need not be corrected, so its own sources need not even be read; one whose
+sweep is known need not be swept; one whose prediction is known need not be predicted. All of it is looked up before
+anything is read, and held: what was there once cannot be gone when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.fingerprint import corrected_digest, geometry_of, view_digests, work_digest
+from pipeline.scratch import Scratch
+from schemas.config import LiftConfig
+from schemas.scene import Chunk, Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lift3d_model.density import Sweep
+    from pipeline.predicting import Encoded
+
+WORTH_S = 0.02
+"""Seconds that predicting a view must take for the prediction to be kept: reading one back takes a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a chunk's views, by frame id.
+
+    Attributes:
+        corrects: whether class maps are corrected by their sources before others look at them.
+        corrected: [H, W] int16 class indices g_i + R_i.
+        swept: refined sweeps.
+    """
+
+    corrects: bool
+    corrected: Mapping[str, Tensor] = field(default_factory=dict)
+    swept: Mapping[str, Sweep] = field(default_factory=dict)
+
+    def looked_at(self, chunk: Chunk) -> set[int]:
+        """Views whose depth is asked for: targets, their sources, and the sources of those yet to be corrected."""
+        first = _with_sources(chunk, chunk.targets)
+        if not self.corrects:
+            return first
+        return first | _with_sources(chunk, [v for v in first if chunk.frames[v].id not in self.corrected])
+
+    def loaded(self, chunk: Chunk, lift: LiftConfig) -> set[int]:
+        """Views that have to be read: those, and what is yet to be swept for the depth of any of them."""
+        looked_at = self.looked_at(chunk)
+        unswept = (v for v in looked_at if chunk.frames[v].id not in self.swept)
+        return looked_at | {
+            s for v in unswept if geometry_of(chunk.frames[v], lift) == "rgb" for s in swept_sources(chunk, v)
+        }
+
+
+def swept_sources(chunk: Chunk, view: int) -> tuple[int, ...]:
+    """The source views that a view's sweep looks at: its best ones, whether they turn out to be usable or not."""
+    from lift3d_model.proposal import SWEPT_SOURCES
+
+    return chunk.sources[view][:SWEPT_SOURCES]
+
+
+def _with_sources(chunk: Chunk, views: Iterable[int]) -> set[int]:
+    chosen = set(views)
+    return chosen | {s for v in chosen for s in chunk.sources[v]}
+
+
+class ViewMemory:
+    """What a worker keeps of the views that it has worked on, for its own later chunks and for other workers'.
+
+    Args:
+        scratch: where.
+        lift: the run's settings.
+        operator: the operator's fingerprint; weights: digest of the lift's checkpoint.
+        corrects: see `Known`.
+    """
+
+    def __init__(
+        self, scratch: Scratch, lift: LiftConfig, operator: str, weights: str | None, *, corrects: bool
+    ) -> None:
+        self._scratch, self._lift, self._corrects = scratch, lift, corrects
+        self._operator, self._weights = operator, weights
+
+    def recall(self, chunk: Chunk) -> Known:
+        """All that is known of a chunk's views and of use for it."""
+        if not self._scratch.keeps or self._lift.method == "none":
+            return Known(self._corrects)
+        first = sorted(_with_sources(chunk, chunk.targets)) if self._corrects else []
+        keys = self._keys(chunk)
+        maps = {v: self._scratch.get("corrected", keys.corrected(v)) for v in first}
+        corrected = {chunk.frames[v].id: _tensor(found["ids"]) for v, found in maps.items() if found}
+        known = Known(self._corrects, corrected)
+        asked = [v for v in sorted(known.looked_at(chunk)) if geometry_of(chunk.frames[v], self._lift) == "rgb"]
+        sweeps = {chunk.frames[v].id: self._scratch.get("sweep", keys.swept(v)) for v in asked}
+        return Known(self._corrects, corrected, {frame: _sweep(found) for frame, found in sweeps.items() if found})
+
+    def keep(self, chunk: Chunk, corrected: Mapping[str, Tensor], swept: Mapping[str, Sweep]) -> None:
+        """Keep what was worked out for a chunk, by frame id; all views that were read must have been usable."""
+        if not self._scratch.keeps:
+            return
+        keys, place = self._keys(chunk), {frame.id: v for v, frame in enumerate(chunk.frames)}
+        for frame, ids in corrected.items():
+            self._scratch.put("corrected", keys.corrected(place[frame]), {"ids": ids.cpu().numpy()})
+        for frame, sweep in swept.items():
+            self._scratch.put("sweep", keys.swept(place[frame]), _arrays(sweep))
+
+    def encoded(self, scene: str, frame: Frame) -> Encoded | None:
+        """What the operator saw in a view, where that was kept."""
+        from pipeline.predicting import Encoded
+
+        found = self._scratch.get("encoded", self._encoded_key(scene, frame)) if self._scratch.keeps else None
+        if not found:
+            return None
+        maps = {name: _tensor(values) for name, values in found.items()}
+        return Encoded(maps.get("features"), maps.get("ids"))
+
+    def keep_encoded(self, scene: str, frame: Frame, encoded: Encoded, seconds: float) -> None:
+        """Keep what the operator saw in a view, if making it took long enough."""
+        if not self._scratch.keeps or seconds < WORTH_S:
+            return
+        maps = {"features": encoded.features, "ids": encoded.ids}
+        arrays = {name: values.cpu().numpy() for name, values in maps.items() if values is not None}
+        self._scratch.put("encoded", self._encoded_key(scene, frame), arrays)
+
+    def _encoded_key(self, scene: str, frame: Frame) -> str:
+        geometry = geometry_of(frame, self._lift)
+        return work_digest("encoded", self._operator, scene, view_digests([frame], [()], self._lift), geometry)
+
+    def _keys(self, chunk: Chunk) -> _Keys:
+        sources = [swept_sources(chunk, v) for v in range(len(chunk.frames))]
+        seen = view_digests(chunk.frames, sources, self._lift)
+        lift = self._lift.model_dump(mode="json", exclude={"sources", "weights"})
+        return _Keys(chunk, tuple(seen), (chunk.scene, lift, self._weights), self._operator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Digests of all that a chunk's views and what was made of them depend on.
+
+    Attributes:
+        seen: one a view: its content, and that of the views that its depth comes from.
+        common: scene, settings and checkpoint.
+    """
+
+    chunk: Chunk
+    seen: tuple[str, ...]
+    common: tuple[object, ...]
+    operator: str
+
+    def swept(self, view: int) -> str:
+        return work_digest("sweep", self.common, self.seen[view])
+
+    def corrected(self, view: int) -> str:
+        sources = [self.seen[s] for s in self.chunk.sources[view]]
+        return work_digest("corrected", self.common, self.operator, corrected_digest(self.seen[view], sources))
+
+
+def _tensor(values: object) -> Tensor:
+    import torch
+
+    return torch.as_tensor(values)
+
+
+def _arrays(sweep: Sweep) -> dict[str, object]:
+    import numpy as np
+
+    assert sweep.spread is not None
+    maps = {"position": sweep.position, "clues": sweep.clues, "spread": sweep.spread}
+    planes = np.array([sweep.first, sweep.step, sweep.sources], np.float64)
+    return {"planes": planes, **{name: values.cpu().numpy() for name, values in maps.items()}}
+
+
+def _sweep(found: Mapping[str, object]) -> Sweep:
+    from lift3d_model.density import Sweep
+
+    maps = {name: _tensor(found[name]) for name in ("position", "clues", "spread")}
+    first, step, sources = _tensor(found["planes"]).tolist()
+    return Sweep(first, step, maps["position"], maps["clues"], int(sources), maps["spread"])

@@ -1,0 +1,131 @@
+"""Scratch space of a run on one machine: what was worked out of a view once, for every chunk that looks at it.
+
+Chunks overlap, since a view is a source of many others: without this, a long scene's views are predicted, swept and
+corrected in several chunks each. A file is named by a digest of everything that it depends on, so what is found is what
+would have been made, to the bit; losing it costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+ABANDONED_S = 2 * 86400.0
+"""Folders of runs that nobody has written to for so long are removed."""
+LEAST_FREE = 2 * 2**30
+"""Bytes that are left free on the disk."""
+_PREFIX = "lift3d-scratch-"
+_LEVEL = 1
+
+
+def scratch_root(place: str) -> Path | None:
+    """The folder that holds every run's scratch: `auto` is this user's own in the system's temporary folder.
+
+    None where scratch is switched off (`none`) or where somebody else owns the folder.
+    Raises `ConfigError` for a relative path.
+    """
+    if place == "none":
+        return None
+    if place != "auto":
+        if not os.path.isabs(place):
+            raise ConfigError(f"engine.scratch is {place!r:.200}", remedy="give auto, none or an absolute path")
+        return Path(place)
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    root = Path(tempfile.gettempdir(), f"{_PREFIX}{user}")
+    with suppress(OSError):
+        root.mkdir(mode=0o700, exist_ok=True)
+        status = root.lstat()
+        if not root.is_symlink() and status.st_uid == user and status.st_mode & 0o077 == 0:
+            return root
+    return None
+
+
+def discard(root: Path | None, run_id: str) -> None:
+    """Remove a run's scratch on this machine."""
+    if root is not None and run_id:
+        shutil.rmtree(root / run_id, ignore_errors=True)
+
+
+def sweep(root: Path | None) -> None:
+    """Remove what runs that ended long ago have left on this machine: a run ends on one machine, but works on many."""
+    if root is None:
+        return
+    with suppress(OSError):
+        for folder in root.iterdir():
+            if folder.is_dir() and not folder.is_symlink() and time() - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class Scratch:
+    """Named arrays in files. Safe for many processes at once; never raises for a disk that is full or gone.
+
+    Args:
+        root: from `scratch_root`; None keeps nothing.
+        run_id: whose scratch it is.
+        limit: bytes that this process writes at most.
+    """
+
+    def __init__(self, root: Path | None, run_id: str, limit: int) -> None:
+        self._folder = root and root / run_id
+        self._left = limit
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._folder is not None
+
+    def get(self, kind: str, key: str) -> Arrays | None:
+        """What was kept under a key; None where nothing was, or what is there is damaged."""
+        import pyarrow as pa
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        if self._folder is None:
+            return None
+        with suppress(OSError, SafetensorError):  # Arrow's errors of damaged streams are OSErrors
+            with pa.CompressedInputStream(str(self._path(self._folder, kind, key)), "zstd") as stream:
+                found: Arrays = load(stream.read())
+            return found
+        return None
+
+    def put(self, kind: str, key: str, arrays: Mapping[str, Any]) -> None:
+        """Keep arrays, unless there is no room."""
+        import numpy as np
+        import pyarrow as pa
+        from safetensors.numpy import save
+
+        if self._folder is None:
+            return
+        plain = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+        data = pa.Codec("zstd", _LEVEL).compress(plain, asbytes=True)
+        with suppress(OSError):
+            path = self._path(self._folder, kind, key)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if len(data) > self._left or shutil.disk_usage(path.parent).free < LEAST_FREE + len(data):
+                return
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+            self._left -= len(data)
+
+    @staticmethod
+    def _path(folder: Path, kind: str, key: str) -> Path:
+        return folder / kind / key[:2] / key
+
+
+NO_SCRATCH = Scratch(None, "", 0)
+"""Keeps nothing."""
