@@ -66,6 +66,9 @@ def label(
         Literal["ray", "local"] | None, typer.Option(help="ray: actors, here or on a cluster; local: this process.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
+    ] = False,
 ) -> None:
     """Label every frame of SOURCE into a store. Run it again to resume: what is done is kept.
 
@@ -83,6 +86,7 @@ def label(
         "lift.method": lift,
         "lift.mode": mode,
         "engine.kind": engine,
+        "plan.only_quarantined": retry_quarantined or None,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
     from pipeline.run import plan_labeling, run_labeling

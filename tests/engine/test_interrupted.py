@@ -1,5 +1,6 @@
 """A driver that is killed or told to stop: what it committed stays, the next run makes only what is missing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.progress import Progress
 from pipeline.run import run_labeling
-from pipeline.store import validate
+from pipeline.store import operator_slug, validate
 from schemas.config import LabelingConfig
+from schemas.errors import LeaseError
 
 Rooms = Callable[..., Path]
 Build = Callable[..., LabelingConfig]
@@ -36,6 +39,11 @@ def start(config: LabelingConfig) -> "subprocess.Popen[bytes]":
 def committed(config: LabelingConfig) -> int:
     """Frames whose chunk is committed."""
     return CHUNK * len(list(Path(config.store, "_commits").rglob("*.json")))
+
+
+def leases(config: LabelingConfig) -> int:
+    """Runs that hold the store, or did when they died."""
+    return len(list(Path(config.store, "_leases").glob("*.json")))
 
 
 def wait_for_commits(config: LabelingConfig, process: "subprocess.Popen[bytes]") -> None:
@@ -78,6 +86,7 @@ def test_the_next_run_makes_what_is_missing_and_nothing_else(
         process.send_signal(number)
         process.communicate(timeout=30)
     assert process.returncode != 0
+    assert leases(settings("broken", 0.3)) == (1 if number == signal.SIGKILL else 0)
     survived = settled(settings("broken", 0.3))
     assert 0 < survived < FRAMES
 
@@ -86,3 +95,37 @@ def test_the_next_run_makes_what_is_missing_and_nothing_else(
     run_labeling(settings("undisturbed", 0.0))
     pd.testing.assert_frame_equal(labels(settings("broken", 0)), labels(settings("undisturbed", 0)))
     assert not validate(settings("broken", 0.0).store).problems
+    assert leases(settings("broken", 0.0)) == 0
+
+
+def test_two_runs_on_one_store_do_not_meet(rooms: Rooms, config: Build, labels: Labels, fragile: str) -> None:
+    """The second is told who is at work; with another operator it may go on beside the first."""
+    rooms(a=4)
+    slow = {"spec": fragile, "kwargs": {"seconds": 1.0}, "batch_size": 1}
+    first = config(operator=slow, lift={"method": "none"}, plan={"chunk": CHUNK})
+    with start(first) as process:
+        wait_for_commits(first, process)
+        with pytest.raises(LeaseError, match=rf"being worked on by run \S+ \(process {process.pid} on .*, since .*UTC"):
+            run_labeling(first)
+        other = config(lift={"method": "none"})
+        assert run_labeling(other).frames_labelled == 4
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(labels(first)) == 8
+    assert run_labeling(first).frames_resumed == 4
+
+
+def test_a_run_that_was_replaced_ends_before_it_publishes(rooms: Rooms, config: Build, fragile: str) -> None:
+    """A driver that slept so long that another one took over finds out with its next finished chunk."""
+    rooms(a=4)
+    slow = {"spec": fragile, "kwargs": {"seconds": 0.0}, "batch_size": 1}
+    settings = config(operator=slow, lift={"method": "none"}, plan={"chunk": CHUNK})
+    path = Path(settings.store, "_leases", f"operator={operator_slug(fragile)}.json")
+
+    def steal(progress: Progress) -> None:
+        holder = json.loads(path.read_text())
+        path.write_text(json.dumps({**holder, "run_id": "other"}))
+
+    with pytest.raises(LeaseError, match="silent for too long, and run other"):
+        run_labeling(settings, on_progress=steal)
+    assert json.loads(path.read_text())["run_id"] == "other"

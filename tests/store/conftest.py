@@ -131,3 +131,33 @@ def store(uri):
     store = Store(uri)
     store.prepare()
     return store
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Address of a real S3 server on this machine."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch, request):
+    """URI of an empty store on it."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3,
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{abs(hash(request.node.name))}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}/deep/store"
+    s3fs.S3FileSystem.clear_instance_cache()
