@@ -77,11 +77,10 @@ class Camera:
 
 def check_pose(world_from_cam: Matrix) -> None:
     """Raise `FrameError` unless the [4, 4] matrix is a finite rigid motion with det(R) = +1."""
-    if not np.isfinite(world_from_cam).all() or not np.abs(world_from_cam[:3, 3]).max() <= FARTHEST:
+    if not np.isfinite(world_from_cam).all():
         raise FrameError(
             Reason.POSE_NOT_FINITE,
-            f"the pose has infinite or NaN entries, or a centre beyond {FARTHEST:g} units, expected a rigid 4x4 "
-            "camera-to-world matrix",
+            "the pose has infinite or NaN entries, expected a rigid 4x4 camera-to-world matrix",
             remedy="tracking was lost in this frame; it is left out",
         )
     rotation = world_from_cam[:3, :3]
@@ -89,11 +88,13 @@ def check_pose(world_from_cam: Matrix) -> None:
         error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
         determinant = float(np.linalg.det(rotation))
         bottom_error = float(np.abs(world_from_cam[3] - [0, 0, 0, 1]).max())
-    if not (error <= RIGID_TOLERANCE and determinant > 0 and bottom_error <= RIGID_TOLERANCE):
+        distance = float(np.abs(world_from_cam[:3, 3]).max())
+    if not (distance <= FARTHEST and error <= RIGID_TOLERANCE and determinant > 0 and bottom_error <= RIGID_TOLERANCE):
         raise FrameError(
             Reason.POSE_NOT_RIGID,
             f"the pose is not a rigid motion: |R R^T - I| = {error:.3g} (at most {RIGID_TOLERANCE:g}), "
-            f"det(R) = {determinant:.3g} (expected 1), last row {world_from_cam[3].tolist()} (expected [0, 0, 0, 1])",
+            f"det(R) = {determinant:.3g} (expected 1), last row {world_from_cam[3].tolist()} (expected [0, 0, 0, 1]), "
+            f"{distance:.3g} units from the origin (at most {FARTHEST:g})",
             remedy="check that poses are camera-to-world matrices without scale or mirroring",
         )
 

@@ -53,7 +53,7 @@ def decode_map(data: bytes) -> NDArray[np.float32]:
         raise UnreadableError(f"not a readable .npy file ({str(error)[:200]})") from None
     array = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if columns_first else "C")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return np.array(array, np.float32, order="C")
 
 
 def resize_nearest(picture: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
