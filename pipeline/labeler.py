@@ -162,6 +162,9 @@ class Labeler:
         waiting = _parts(batch, self._batch)
         while waiting:
             part = waiting.pop(0)
+            if len(part) > self._batch:  # learned from the part before
+                waiting[:0] = _parts(part, self._batch)
+                continue
             ids = [view.frame.id for view in part]
             what = f"the operator's encode of {len(part)} view(s)"
             limit = time_limit(self._limit_s, what)

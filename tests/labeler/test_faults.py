@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lift3d_model import Lift3D
 from pipeline.faults import Faults
 from schemas.errors import ContractError, FrameError, Reason
 
@@ -206,3 +207,80 @@ def test_the_same_fault_in_another_place_is_another_fault():
 def test_what_ends_the_process_is_let_through():
     with pytest.raises(KeyboardInterrupt), Faults("room", "operator").guard("lift", "1"):
         raise KeyboardInterrupt
+
+
+class Crowded(torch.nn.Module):
+    """Says how many images it was given at once, and runs out of memory where they are too many."""
+
+    def __init__(self, base, most, error=torch.OutOfMemoryError):
+        super().__init__()
+        self.base, self.most, self.error, self.given = base, most, error, []
+        self.name, self.stride, self.kind, self.label_set = base.name, base.stride, base.kind, base.label_set
+
+    def encode(self, batch):
+        self.given.append(len(batch.frames))
+        if len(batch.frames) > self.most:
+            raise self.error("CUDA out of memory. DefaultCPUAllocator: can't allocate memory")
+        return self.base.encode(batch)
+
+    def decode(self, features, size):
+        return self.base.decode(features, size)
+
+    def fingerprint(self):
+        return self.base.fingerprint()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_a_batch_that_does_not_fit_is_halved_and_stays_so(room, label, operators, error):
+    crowded = Crowded(operators["classes"](), 1, error)
+    records, quarantined = label(room, crowded, batch=4)
+    assert len(records) == 6 and not quarantined
+    assert crowded.given == [4, 2, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_frame_that_does_not_fit_alone_is_told_apart(room, label, operators):
+    crowded = Crowded(operators["classes"](), 0)
+    records, quarantined = label(room, crowded, batch=2)
+    assert not records and {row.reason for row in quarantined} == {Reason.OPERATOR_FAILED}
+    assert {row.attempts for row in quarantined} == {2}
+
+
+def test_geometry_that_does_not_fit_is_halved(room, label, monkeypatch):
+    """Fewer targets need fewer views; the labels are those of the whole chunk."""
+    whole, _ = label(room, method="rgb", planes=8, sources=2)
+    depths, given = Lift3D.depths, []
+
+    def crowded(self, views, *rest):
+        given.append(len(views.images))
+        if len(given) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return depths(self, views, *rest)
+
+    monkeypatch.setattr(Lift3D, "depths", crowded)
+    halved, quarantined = label(room, method="rgb", planes=8, sources=2, mode="novel")
+    assert not quarantined and len(given) == 3
+    monkeypatch.undo()
+    unhalved, _ = label(room, method="rgb", planes=8, sources=2, mode="novel")
+    assert set(halved) == set(unhalved) == set(whole)
+    for frame, record in halved.items():
+        assert np.array_equal(record.value, unhalved[frame].value)
+        assert np.array_equal(record.confidence, unhalved[frame].confidence)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_fault_that_comes_once_costs_nothing(room, label, operators, batch):
+    faults = iter([True])
+
+    def once(features, _):
+        if next(faults, False):
+            raise ConnectionError("for a moment")
+        return features
+
+    records, quarantined = label(room, _spoiled(operators["classes"], once), batch=batch)
+    assert len(records) == 6 and not quarantined
+
+
+def test_rows_count_the_tries(room, label, operators):
+    for batch in (1, 4):
+        _, quarantined = label(room, _spoiled(operators["classes"], _raise), batch=batch)
+        assert [row.attempts for row in quarantined] == [2]

@@ -1,6 +1,7 @@
 """Plans: every frame once, with all the views that it needs and no dependence on how the scene is cut."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.plan import DEPTH_FRAMES, ScenePlan, choose_sources, depth_quantiles, plan_scene
+from pipeline.plan import DEPTH_FRAMES, ScenePlan, choose_sources, depth_quantiles, halves, plan_scene
 from schemas.config import LabelingConfig, LiftConfig, parse_config
 from schemas.errors import Reason
 from schemas.scene import Asset, Chunk, Frame, FrameIssue, Scene, chunk_from_json, chunk_to_json
@@ -147,3 +148,20 @@ def _room() -> Scene:
 
     camera = Camera(np.eye(3), np.eye(4), 4, 4)
     return Scene("room", tuple(Frame(str(i), camera, Asset(f"/nowhere/{i}.jpg")) for i in range(12)))
+
+
+@pytest.mark.parametrize(
+    ("lift", "without_depth"),
+    [({}, ()), ({"mode": "novel"}, ()), ({"method": "rgb"}, ()), ({"method": "none"}, ()), ({}, (1, 5, 6))],
+)
+def test_half_a_chunk_is_the_chunk_that_would_have_been_planned(
+    scene: Build, lift: dict[str, Any], without_depth: tuple[int, ...]
+) -> None:
+    """Whatever halving leaves out, no label of the half depends on."""
+    room = scene(24, without_depth)
+    for corrects in (True, False):
+        whole = plan_scene(room, config(16, **lift), "model", {}, corrects=corrects).chunks
+        small = plan_scene(room, config(8, **lift), "model", {}, corrects=corrects).chunks
+        parts = halves(whole[0], config(16, **lift).lift, corrects=corrects)
+        for half, planned in zip(parts, small, strict=False):
+            assert replace(half, name=planned.name) == planned
