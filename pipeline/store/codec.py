@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.picture import PictureError, check_affordable, check_complete
 from schemas.errors import StoreError
 from schemas.label_sets import LabelSet
 from schemas.record import LabelRecord
 from schemas.store import SCHEMA_VERSION, Kind
+from schemas.text import masked
 
 _HALF_MAX = float(np.finfo(np.float16).max)
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PAYLOADS: dict[Kind, str] = {"classes": "label", "features": "features", "image": "image", "scalar": "scalar"}
 
 
@@ -48,7 +49,7 @@ def encode_record(record: LabelRecord, label_set: LabelSet | None, run_id: str, 
         "changed": record.changed,
         "K": camera.K.ravel().tolist(),
         "world_from_cam": camera.world_from_cam.ravel().tolist(),
-        "image_uri": frame.image.uri,
+        "image_uri": masked(frame.image.uri),
         "sources": list(record.sources),
         "lift_mode": record.lift_mode,
         "model_sha256": record.model_sha256,
@@ -160,7 +161,10 @@ def _encode_half(record: LabelRecord) -> bytes:
     if not np.isfinite(record.value).all():
         raise _bad_record(record, f"the {record.kind} prediction has NaN or infinite values")
     half = np.clip(record.value, -_HALF_MAX, _HALF_MAX).astype("<f2")
-    return bytes(pa.compress(np.ascontiguousarray(half).tobytes(), codec="zstd", asbytes=True))
+    data = bytes(pa.compress(np.ascontiguousarray(half).tobytes(), codec="zstd", asbytes=True))
+    if not _is_affordable(half.shape, data):
+        raise _bad_record(record, f"the {record.kind} of shape {half.shape} say too little for their size to be read")
+    return data
 
 
 def _encode_png(pixels: NDArray[Any]) -> bytes:
@@ -178,8 +182,11 @@ def _decode_png(
     height, width = _sizes(row, ("height", "width"))
     size = ((height + 1) // 2, (width + 1) // 2) if halved else (height, width)
     # The header is read first: a damaged one must not make the decoder allocate gigabytes.
-    found = (int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
-    if not data.startswith(_PNG_SIGNATURE) or found != size:
+    try:
+        header = check_complete(data)
+    except PictureError as error:
+        raise _bad_row(row, f"column {column!r} is not a readable PNG: {error}") from None
+    if not header.is_png or (header.height, header.width) != size or header.channels != channels:
         raise _bad_row(row, f"column {column!r} is not a PNG of {size[1]}x{size[0]} pixels")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     shape = size if channels == 1 else (*size, channels)
@@ -191,11 +198,35 @@ def _decode_png(
 def _decode_half(row: Row, column: str, shape_columns: tuple[str, ...]) -> NDArray[np.float32]:
     data = _blob(row, column)
     shape = _sizes(row, shape_columns)
+    if not _is_affordable(shape, data) or _stated_size(data) != 2 * math.prod(shape):
+        raise _bad_row(row, f"column {column!r} is not zstd of {shape} float16 values: its {len(data):,} bytes say so")
     try:
         raw = pa.decompress(data, decompressed_size=2 * math.prod(shape), codec="zstd", asbytes=True)
     except (OSError, OverflowError, MemoryError) as error:
         raise _bad_row(row, f"column {column!r} is not zstd of {shape} float16 values ({error})") from error
     return np.frombuffer(raw, "<f2").reshape(shape).astype(np.float32)
+
+
+def _is_affordable(shape: tuple[int, ...], data: bytes) -> bool:
+    """Whether so many values may be made of so few bytes."""
+    try:
+        check_affordable(math.prod(shape), 1, len(data))
+    except PictureError:
+        return False
+    return True
+
+
+def _stated_size(data: bytes) -> int | None:
+    """Bytes that a zstd frame says it holds, None where it does not say or is none. Nothing is inflated."""
+    data = data[:18].ljust(18, b"\0")
+    if not data.startswith(b"\x28\xb5\x2f\xfd"):
+        return None
+    descriptor = data[4]
+    single, width = bool(descriptor & 0x20), (0, 2, 4, 8)[descriptor >> 6]
+    at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    if width == 0:
+        return data[at] if single else None
+    return int.from_bytes(data[at : at + width], "little") + (256 if width == 2 else 0)
 
 
 def _sizes(row: Row, columns: tuple[str, ...]) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ class LocalFiles:
 
     def put(self, path: str, data: bytes, timeout_s: float | None = None) -> None:
         """Temporary name in the same folder, fsync, rename."""
-        target = self._at(path)
+        target = self._writable(path)
         temporary = target.with_name(f".{target.name}.{self._suffix}")
         with _explained("write", str(target)):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,14 +133,16 @@ class LocalFiles:
 
     def move(self, source: str, target: str) -> None:
         """An atomic rename."""
-        with _explained("move", f"{self._at(source)} to {self._at(target)}"), suppress(FileNotFoundError):
-            self._at(target).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self._at(source), self._at(target))
+        start, end = self._writable(source), self._writable(target)
+        with _explained("move", f"{start} to {end}"), suppress(FileNotFoundError):
+            end.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(start, end)
 
     def delete(self, path: str) -> None:
         """Unlink."""
-        with _explained("delete", str(self._at(path))):
-            self._at(path).unlink(missing_ok=True)
+        place = self._writable(path)
+        with _explained("delete", str(place)):
+            place.unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """Of processes of this machine that ended, or a day old where another machine shares the folder."""
@@ -160,7 +162,18 @@ class LocalFiles:
         return False
 
     def _at(self, path: str) -> Path:
-        return Path(self.root, path)
+        return Path(self.root, _checked(path))
+
+    def _writable(self, path: str) -> Path:
+        """Where a file is that may be changed. Raises `StoreError` where links lead out of the store."""
+        place = self._at(path)
+        folder, root = os.path.realpath(place.parent), os.path.realpath(self.root)
+        if not Path(folder).is_relative_to(root):
+            raise StoreError(
+                f"{place} leads out of the store {self.root}, to {folder}",
+                remedy="replace the link by a folder, or make the whole store a link",
+            )
+        return place
 
 
 class RemoteFiles:
@@ -238,7 +251,14 @@ class RemoteFiles:
         return {"timeout": timeout_s} if timeout_s and self.system.async_impl else {}
 
     def _at(self, path: str) -> str:
-        return f"{self.root}/{path}"
+        return f"{self.root}/{_checked(path)}"
+
+
+def _checked(path: str) -> str:
+    """The path, which stays below the root. Raises `StoreError`."""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise StoreError(f"{path!r} is no path inside a store", remedy="name a scene, an operator or a run")
+    return path
 
 
 def _write_through(path: Path, data: bytes) -> None:

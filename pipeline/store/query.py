@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.store.files import Files, RemoteFiles, open_files
-from pipeline.store.parquet import read_label_file
+from pipeline.store.parquet import check_footer, read_label_file, stored_bytes
 from pipeline.store.paths import IDENTITY, LABELS, RUNS, Shelf, operator_slug, parse
 from pipeline.store.quarantine import read_rows
 from pipeline.store.store import Store
@@ -74,6 +74,7 @@ def _scan(files: Files, paths: Sequence[str], names: Sequence[str]) -> pa.Table:
         for fragment in labels.get_fragments():
             if METADATA_KEY not in (fragment.physical_schema.metadata or {}):
                 raise StoreError(f"{fragment.path} is not a label file", remedy="move it out of the store")
+            check_footer(fragment.metadata, stored_bytes(fragment.metadata), fragment.path)
         return labels.to_table(columns=list(names))
     except (pa.ArrowException, OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
@@ -131,6 +132,8 @@ def _place_columns(shelf: Shelf, rows: int) -> list[pa.Array]:
 
 def read_run(uri: str, run_id: str) -> dict[str, Any]:
     """The document of a run."""
+    if "/" in run_id:
+        raise StoreError(f"{run_id!r} is no run id", remedy=f"run documents are in {RUNS}/")
     return _read_run(open_files(uri), f"{RUNS}/{run_id}.json")
 
 
