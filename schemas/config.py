@@ -36,6 +36,8 @@ class ReaderConfig(_Section):
     """What ids ground-truth label files hold: NYU40 ids, or raw ScanNet ids (needs `label_tsv`)."""
     label_tsv: str | None = None
     """scannetv2-labels.combined.tsv, where `labels` is raw."""
+    follow_links: bool = False
+    """Read what symbolic links in a scene's folder lead to, wherever that is; else it must lie in that folder too."""
 
 
 class OperatorConfig(_Section):
