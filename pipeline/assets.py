@@ -8,6 +8,7 @@ AWS_ENDPOINT_URL) or from fsspec's configuration (FSSPEC_S3_ENDPOINT_URL, ~/.con
 from __future__ import annotations
 
 import math
+import re
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from schemas.scene import Asset
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_IN_ADDRESS = re.compile(r"(?:.*::)?(?:s3a?|gcs?|gs|r2)://[^/@]*:(?!\d+/)[^@]*@|(?:.*::)?s3a?://[^/@]+@")
 HEAD_BYTES = 64 * 1024
 """Read of a picture to learn its size; enough for all but pictures with large colour profiles in front."""
 
@@ -46,13 +48,19 @@ _LABEL = _Use("label map", Reason.LABEL_UNREADABLE, Reason.LABEL_UNREADABLE)
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a local path or fsspec URI, and the path in it (absolute, where it is local).
 
-    Raises ConfigError for a protocol that is not known or whose package is not installed.
+    Raises ConfigError for a protocol that is not known or whose package is not installed, and for credentials in the
+    address of an object store, which has no place for them.
     """
     from fsspec.core import url_to_fs
 
+    if _IN_ADDRESS.match(uri):
+        raise ConfigError(
+            f"{uri!r} has credentials in it",
+            remedy="object stores take them from the environment (AWS_ACCESS_KEY_ID, ...), which nothing writes down",
+        )
     try:
         fs, path = url_to_fs(uri)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise ConfigError(
             f"{uri!r} cannot be opened: {error}",
             remedy="expected a local path or an fsspec URI; s3:// needs pip install 'lift3d-labeling[s3]'",
@@ -70,6 +78,14 @@ def absolute(uri: str) -> str:
     """`uri` as workers with another working directory understand it; no trailing slash."""
     fs, path = filesystem(uri)
     return path if _is_local(fs) else uri.rstrip("/")
+
+
+def local_path(uri: str) -> str | None:
+    """The path of something on this machine, None where it is elsewhere."""
+    if "://" not in uri and "::" not in uri:
+        return uri
+    fs, path = filesystem(uri)
+    return path if _is_local(fs) else None
 
 
 def storage_errors() -> tuple[type[Exception], ...]:

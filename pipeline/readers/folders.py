@@ -18,7 +18,7 @@ _LABEL_FOLDERS = ("label-filt", "label")
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What a folder holds. Hidden names (a leading dot) are left out.
+    """What a folder holds. Hidden names (a leading dot) are left out, and so is what is no file: pipes, devices.
 
     Attributes:
         uri: where it is.
@@ -71,7 +71,7 @@ def list_folder(uri: str) -> Folder:
                 continue
             if entry["type"] == "directory" or (entry.get("islink") and fs.isdir(entry["name"])):
                 folders.append(name)
-            else:
+            elif entry["type"] == "file" or (entry.get("islink") and fs.isfile(entry["name"])):
                 files[name] = entry["size"]
     except storage_errors() as error:
         raise DatasetError(

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from pipeline.assets import absolute, filesystem, storage_errors
 from pipeline.protocols import SceneReader
+from pipeline.readers.links import leading_out, without_links
 from schemas.config import ReaderConfig
 from schemas.errors import ConfigError, DatasetError, UnknownNameError
 from schemas.scene import Scene, SceneRef
@@ -57,11 +58,13 @@ def open_dataset(uri: str, config: ReaderConfig) -> list[SceneRef]:
 def load_scene(ref: SceneRef, config: ReaderConfig) -> Scene:
     """Cameras and asset addresses of a scene, and the frames that were set aside with their reasons.
 
-    Raises DatasetError, naming the scene, where the scene as a whole cannot be read.
+    Frames with a file at the end of a link that leads out of the scene's folder are set aside, unless
+    `config.follow_links`. Raises DatasetError, naming the scene, where the scene as a whole cannot be read.
     """
     reader = _reader(ref.reader or config.name)
     try:
-        return reader.load(ref)
+        links = () if config.follow_links else leading_out(ref)
+        return without_links(reader.load(ref), links)
     except DatasetError as error:
         error.scene = error.scene or ref.id
         raise

@@ -75,7 +75,9 @@ def _scan(files: Files, paths: Sequence[str], names: Sequence[str]) -> pa.Table:
             if METADATA_KEY not in (fragment.physical_schema.metadata or {}):
                 raise StoreError(f"{fragment.path} is not a label file", remedy="move it out of the store")
             check_footer(fragment.metadata, stored_bytes(fragment.metadata), fragment.path)
-        return labels.to_table(columns=list(names))
+        table = labels.to_table(columns=list(names))
+        table.validate(full=True)  # texts that are no Unicode, which Parquet readers pass on
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0]
         raise StoreError(f"a label file cannot be read: {first_line}", remedy="`lift3d validate` names it") from error
