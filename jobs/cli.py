@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any, Literal
 
 import typer
+
+from schemas.text import MaskingFormatter, masked, masked_document
 
 Settings = Annotated[
     list[str] | None,
@@ -339,7 +343,10 @@ def _run(commands: typer.Typer, argv: Sequence[str] | None, **context: Any) -> N
     """Expected errors become one line on stderr; `--debug` anywhere on the line lets them through."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
+    sys.excepthook = _masked_traceback
     try:
         commands(args=[argument for argument in arguments if argument != "--debug"], **context)
     except SystemExit:
@@ -358,8 +365,13 @@ def _expected_error() -> Any:
     return Lift3DError
 
 
+def _masked_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python prints of an exception that nobody caught, without credentials."""
+    print(masked("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
 def _print_json(document: Any) -> None:
-    print(json.dumps(document), flush=True)
+    print(json.dumps(masked_document(document)), flush=True)
 
 
 if __name__ == "__main__":

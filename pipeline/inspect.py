@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from schemas.config import ReaderConfig
 from schemas.scene import Scene, SceneRef
+from schemas.text import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def _summarise(ref: SceneRef, scene: Scene) -> SceneSummary:
     return SceneSummary(
         scene=ref.id,
         reader=ref.reader,
-        uri=ref.uri,
+        uri=masked(ref.uri),
         frames=len(scene.frames),
         sizes=dict(Counter(f"{frame.camera.width}x{frame.camera.height}" for frame in scene.frames)),
         with_depth=sum(frame.depth is not None for frame in scene.frames),

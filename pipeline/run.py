@@ -21,6 +21,7 @@ from pipeline.progress import OnProgress, Progress, console_progress
 from pipeline.survey import Survey, survey
 from schemas.config import LabelingConfig
 from schemas.store import StoreMetadata
+from schemas.text import masked
 
 if TYPE_CHECKING:
     from pipeline.engines.worker import ChunkStatus, Job
@@ -188,7 +189,7 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
     operator = plan.operator
     metadata = StoreMetadata(
         scene="",
-        operator=config.operator.spec,
+        operator=masked(config.operator.spec),
         kind=operator.kind,
         label_set=operator.label_set,
         provenance={

@@ -10,6 +10,7 @@ from pipeline.report.scoring import Dataset, open_ground_truth
 from pipeline.report.sections import LIGHT_COLUMNS, Source, build_section, records
 from schemas.config import ReaderConfig
 from schemas.errors import ConfigError, StoreError
+from schemas.text import masked
 
 MOST_FRAMES = 40
 """Frames shown by default, over all operators."""
@@ -78,7 +79,7 @@ def build_page(store_uri: str, gt: str | None, raw_store: str | None, reader: Re
         )
         for operator, rows in groups.items()
     ]
-    return Page(store_uri, gt, tuple(sections), quarantine)
+    return Page(masked(store_uri), masked(gt) if gt else None, tuple(sections), quarantine)
 
 
 def _raw_store(store_uri: str, raw_store: str | None) -> str | None:

@@ -23,6 +23,7 @@ from hashlib import sha256
 from urllib.parse import quote, unquote
 
 from schemas.errors import StoreError
+from schemas.text import masked
 
 LABELS, COMMITS, STAGING, HISTORY = "labels", "_commits", "_staging", "_history"
 INTENTS, QUARANTINE, RUNS, IDENTITY = "_publish", "quarantine", "runs", "_lift3d.json"
@@ -63,8 +64,9 @@ def operator_slug(spec: str) -> str:
     """Path-safe name of an operator SPEC: `indoor` stays, `precomputed:data/noisy` -> `precomputed-noisy-<hash8>`.
 
     Wherever anything is changed, a hash of the SPEC is appended, so different SPECs have different slugs, on file
-    systems that ignore case too. Raises `StoreError` for an empty SPEC.
+    systems that ignore case too. Credentials in a SPEC are no part of it. Raises `StoreError` for an empty SPEC.
     """
+    spec = masked(spec)
     if not spec:
         raise StoreError("the operator has no name", remedy="give `name`, `name:argument` or `package.module:Class`")
     if _PLAIN.fullmatch(spec) and not _HASHED.fullmatch(spec):
