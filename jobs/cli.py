@@ -18,8 +18,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from schemas.text import MaskingFormatter, masked, masked_document
-
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A config value by its path: lift.sources=12."),
@@ -344,7 +342,7 @@ def _run(commands: typer.Typer, argv: Sequence[str] | None, **context: Any) -> N
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(MaskingFormatter())
+    handler.setFormatter(_MaskingFormatter())
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
     sys.excepthook = _masked_traceback
     try:
@@ -365,12 +363,26 @@ def _expected_error() -> Any:
     return Lift3DError
 
 
+class _MaskingFormatter(logging.Formatter):
+    """Log lines, with their tracebacks, without credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        from schemas.text import masked
+
+        return masked(super().format(record))
+
+
 def _masked_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What Python prints of an exception that nobody caught, without credentials."""
+    from schemas.text import masked
+
     print(masked("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
 
 
 def _print_json(document: Any) -> None:
+    from schemas.text import masked_document
+
     print(json.dumps(masked_document(document)), flush=True)
 
 

@@ -7,7 +7,6 @@ a config, and whatever the environment holds under such names.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -66,14 +65,6 @@ def masked_document(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         return MASK if value and _TELLING.fullmatch(name) else masked(value)
     return value
-
-
-class MaskingFormatter(logging.Formatter):
-    """Log lines, with their tracebacks, without credentials."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
-        return masked(super().format(record))
 
 
 def _secrets_of_environment() -> list[str]:
