@@ -7,16 +7,16 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 fai
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal
 
 import typer
+
+from jobs.output import print_json as _print_json
+from jobs.output import set_up_output
 
 Settings = Annotated[
     list[str] | None,
@@ -341,10 +341,7 @@ def _run(commands: typer.Typer, argv: Sequence[str] | None, **context: Any) -> N
     """Expected errors become one line on stderr; `--debug` anywhere on the line lets them through."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_MaskingFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
-    sys.excepthook = _masked_traceback
+    set_up_output(debug=debug)
     try:
         commands(args=[argument for argument in arguments if argument != "--debug"], **context)
     except SystemExit:
@@ -361,29 +358,6 @@ def _expected_error() -> Any:
     from schemas.errors import Lift3DError
 
     return Lift3DError
-
-
-class _MaskingFormatter(logging.Formatter):
-    """Log lines, with their tracebacks, without credentials."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
-        from schemas.text import masked
-
-        return masked(super().format(record))
-
-
-def _masked_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python prints of an exception that nobody caught, without credentials."""
-    from schemas.text import masked
-
-    print(masked("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
-
-
-def _print_json(document: Any) -> None:
-    from schemas.text import masked_document
-
-    print(json.dumps(masked_document(document)), flush=True)
 
 
 if __name__ == "__main__":
