@@ -19,6 +19,7 @@ from schemas.store import SCHEMA_VERSION, StoreMetadata
 from schemas.text import presentable
 
 _AGAIN = "label the frame again"
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,14 @@ def _row_problems(row: dict[str, Any], metadata: StoreMetadata) -> Iterator[str]
     version = row["schema_version"]
     if version is None or not 1 <= version <= SCHEMA_VERSION:
         yield newer_version("the row", version).message
-    if not row["frame"] or not row["fingerprint"]:
-        yield "the frame id or the fingerprint is empty"
+    for name in ("frame", "fingerprint", "run_id"):
+        if not row[name]:
+            yield f"{name} is empty"
+    for name in ("consistency", "changed"):
+        if row[name] is not None and not -_ROUNDING <= row[name] <= 1 + _ROUNDING:
+            yield f"{name} is {row[name]}, it is a share"
+    if row["sources"] is None or None in row["sources"]:
+        yield "sources has an empty name"
     for name, length in (("K", 9), ("world_from_cam", 16)):
         values = row[name] or []
         if len(values) != length or None in values or not np.isfinite(values).all():

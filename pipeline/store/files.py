@@ -11,8 +11,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from schemas.errors import StoreError
 
 _DAY_S = 86400.0
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)@(?P<host>[^@/]*)\.tmp")
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -61,8 +63,16 @@ class Files(Protocol):
         """Remove a file; nothing happens where there is none."""
         ...
 
+    def stale(self) -> Sequence[str]:
+        """Temporary files of processes that are gone."""
+        ...
+
     def sweep(self) -> int:
-        """Remove temporary files of processes that are gone; the number of files removed."""
+        """Remove `stale` files; the number of files removed."""
+        ...
+
+    def times(self, folder: str) -> dict[str, float]:
+        """When each file under a folder came to its place (seconds since 1970), as far as the storage tells."""
         ...
 
 
@@ -144,12 +154,25 @@ class LocalFiles:
         with _explained("delete", str(place)):
             place.unlink(missing_ok=True)
 
-    def sweep(self) -> int:
+    def stale(self) -> Sequence[str]:
         """Of processes of this machine that ended, or a day old where another machine shares the folder."""
-        stale = [path for path in self.list("") if self._is_stale(path)]
+        return [path for path in self.list("") if self._is_stale(path)]
+
+    def sweep(self) -> int:
+        """One after the other."""
+        stale = self.stale()
         for path in stale:
             self.delete(path)
         return len(stale)
+
+    def times(self, folder: str) -> dict[str, float]:
+        """Written or renamed, whatever came later."""
+        found = {}
+        for path in self.list(folder):
+            with _explained("read", str(self._at(path))), suppress(FileNotFoundError):
+                status = self._at(path).lstat()
+                found[path] = max(status.st_mtime, status.st_ctime)
+        return found
 
     def _is_stale(self, path: str) -> bool:
         match = _TEMPORARY.fullmatch(path.rpartition("/")[2])
@@ -242,9 +265,22 @@ class RemoteFiles:
         with _explained("delete", self._at(path)), suppress(FileNotFoundError):
             self.system.rm_file(self._at(path))
 
+    def stale(self) -> Sequence[str]:
+        """None: an object store has no half files."""
+        return []
+
     def sweep(self) -> int:
-        """Nothing: an object store has no half files."""
+        """Nothing to do."""
         return 0
+
+    def times(self, folder: str) -> dict[str, float]:
+        """From the listing; now, where it has no times."""
+        with _explained("list", self._at(folder)), suppress(FileNotFoundError):
+            self.system.invalidate_cache()
+            found = self.system.find(self._at(folder), detail=True)
+            start = len(self._at(""))
+            return {place[start:]: _modified(info) for place, info in sorted(found.items())}
+        return {}
 
     def _limit(self, timeout_s: float | None) -> dict[str, float]:
         """fsspec's asynchronous file systems (S3, GCS, Azure, HTTP) take a time limit with every call."""
@@ -259,6 +295,17 @@ def _checked(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise StoreError(f"{path!r} is no path inside a store", remedy="name a scene, an operator or a run")
     return path
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """The time in an fsspec listing's entry, under the name that its client gives it."""
+    for name in _TIMES:
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return time.time()
 
 
 def _write_through(path: Path, data: bytes) -> None:

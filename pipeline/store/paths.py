@@ -10,6 +10,8 @@
     _history/...                                                            what was replaced
     _attempts/operator=.../scene=.../<chunk>-<hash12>.json                  what is being tried, and what ended workers
     _leases/operator=<slug>.json                                            the run that is labelling now
+    _tags/<name>.json                                                       which files made the labels once
+    _digests/scene=<scene>.json                                             what the dataset's files held when last read
 
 Readers of Parquet folders skip names that start with `_` or `.`.
 """
@@ -27,13 +29,33 @@ from schemas.text import masked
 
 LABELS, COMMITS, STAGING, HISTORY = "labels", "_commits", "_staging", "_history"
 INTENTS, QUARANTINE, RUNS, IDENTITY = "_publish", "quarantine", "runs", "_lift3d.json"
-ATTEMPTS, LEASES = "_attempts", "_leases"
+ATTEMPTS, LEASES, DIGESTS, TAGS = "_attempts", "_leases", "_digests", "_tags"
 
 _PLAIN = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 _HASHED = re.compile(r".*-[0-9a-f]{8}")
 _FOLDER = re.compile(r"(?P<area>[^/]+)/operator=(?P<slug>[^/]+)/scene=(?P<scene>[^/]+)/(?P<file>[^/]+)")
 _NAME_LIMIT = 200
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_OPERATOR = re.compile(r"(?:^|/)operator=(?P<slug>[^/]+?)(?:\.json)?(?:/|$)")
+
+_SHELVES = r"operator=[^/]+/scene=[^/]+"
+_FILE = r"[^/._][^/]*"
+_LAYOUT = re.compile(
+    "|".join(
+        (
+            re.escape(IDENTITY),
+            rf"(?:{LABELS}|{QUARANTINE})/{_SHELVES}/{_FILE}\.parquet",
+            rf"(?:{COMMITS}|{ATTEMPTS})/{_SHELVES}/[^/]+\.json",
+            rf"{STAGING}/{_SHELVES}/{_FILE}\.(?:json|parquet)",
+            rf"{INTENTS}/{_SHELVES}/switch\.json",
+            rf"{HISTORY}/(?:{QUARANTINE}/)?{_SHELVES}/(?:damaged/)?[^/]+\.parquet",
+            rf"{LEASES}/operator=[^/]+\.json",
+            rf"{TAGS}/{_FILE}\.json",
+            rf"{DIGESTS}/scene=[^/]+\.json",
+            rf"{RUNS}/{_FILE}\.jsonl?",
+        )
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +80,11 @@ class Shelf:
     def intent(self) -> str:
         """Path of the intent file of a switch."""
         return f"{self.folder(INTENTS)}/switch.json"
+
+
+def digest_table(scene: str) -> str:
+    """Path of what is remembered of a scene's files."""
+    return f"{DIGESTS}/scene={encode_scene(scene)}.json"
 
 
 def operator_slug(spec: str) -> str:
@@ -114,6 +141,17 @@ def parse(path: str) -> tuple[str, Shelf, str] | None:
         return None
     shelf = Shelf(match["slug"], decode_scene(match["scene"]))
     return match["area"], shelf, match["file"]
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path is one that the store's own files can have."""
+    return _LAYOUT.fullmatch(path) is not None
+
+
+def slug_in(path: str) -> str | None:
+    """The operator that a path belongs to, in any area; None where it belongs to none."""
+    match = _OPERATOR.search(path)
+    return match and match["slug"]
 
 
 def label_stem(chunk: str, frames: Iterable[tuple[str, str]]) -> str:

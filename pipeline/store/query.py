@@ -13,6 +13,7 @@ from pipeline.store.parquet import check_footer, read_label_file, stored_bytes
 from pipeline.store.paths import IDENTITY, LABELS, RUNS, Shelf, operator_slug, parse
 from pipeline.store.quarantine import read_rows
 from pipeline.store.store import Store
+from pipeline.store.tags import tagged_paths
 from schemas.errors import StoreError
 from schemas.store import LABEL_SCHEMA, METADATA_KEY, QUARANTINE_SCHEMA, StoreMetadata
 
@@ -23,7 +24,12 @@ _PLACE = (pa.field("operator", pa.string()), pa.field("scene", pa.string()))
 
 
 def read_labels(
-    uri: str, columns: Sequence[str] | None = None, scene: str | None = None, operator: str | None = None
+    uri: str,
+    columns: Sequence[str] | None = None,
+    scene: str | None = None,
+    operator: str | None = None,
+    *,
+    tag: str | None = None,
 ) -> pd.DataFrame:
     """Label rows as a data frame, `operator` (its slug) and `scene` as strings in front.
 
@@ -32,13 +38,14 @@ def read_labels(
         columns: which columns; all of them by default. Blobs are decoded by `decode_label_map(row)` and its kin.
         scene: only this scene.
         operator: only this operator, by slug or by SPEC.
+        tag: the labels that were visible when this tag was made, instead of those that are visible now.
     """
     names = list(dict.fromkeys(["operator", "scene", *(columns or LABEL_SCHEMA.names)]))
     unknown = set(names) - set(LABEL_SCHEMA.names) - {"operator", "scene"}
     if unknown:
         raise StoreError(f"no column {sorted(unknown)}", remedy=f"columns are {', '.join(LABEL_SCHEMA.names)}")
     files = open_files(uri)
-    paths = label_paths(files, scene, operator)
+    paths = tagged_paths(files, tag, scene, slugs_of(operator)) if tag else label_paths(files, scene, operator)
     if not paths:
         _check_is_store(uri)
     return _scan(files, paths, names).to_pandas()
@@ -46,7 +53,7 @@ def read_labels(
 
 def label_paths(files: Files, scene: str | None = None, operator: str | None = None) -> list[str]:
     """Label files relative to the store, sorted; of one scene or operator (slug or SPEC) where given."""
-    slugs = {operator, operator_slug(operator)} if operator else None
+    slugs = slugs_of(operator)
     paths = []
     for path in files.list(LABELS):
         place = parse(path)
@@ -55,6 +62,11 @@ def label_paths(files: Files, scene: str | None = None, operator: str | None = N
         if scene in (None, place[1].scene) and (slugs is None or place[1].slug in slugs):
             paths.append(path)
     return paths
+
+
+def slugs_of(operator: str | None) -> set[str] | None:
+    """Slugs that a user can mean by a slug or a SPEC; None for any operator."""
+    return {operator, operator_slug(operator)} if operator else None
 
 
 def _scan(files: Files, paths: Sequence[str], names: Sequence[str]) -> pa.Table:
@@ -118,7 +130,7 @@ def _list_known(files: Files) -> str:
 def read_quarantine(uri: str, scene: str | None = None, operator: str | None = None) -> pd.DataFrame:
     """Frames that were not labelled, one row each; `operator` (its slug) and `scene` as strings in front."""
     files = open_files(uri)
-    slugs = {operator, operator_slug(operator)} if operator else None
+    slugs = slugs_of(operator)
     schema = pa.schema([*_PLACE, *QUARANTINE_SCHEMA])
     tables = [
         pa.Table.from_arrays([*_place_columns(shelf, len(rows)), *rows.columns], schema=schema)

@@ -168,7 +168,8 @@ def test_a_staged_chunk_is_done_but_not_visible_until_it_is_published(store, uri
     world.label(store, "room", 4, 2)
     world.write(store, world.chunk("room", world.frames(4), 0, 2, "b", staged=True), world.run(1))
     assert store.done("indoor", "room") == {"0000": "b-0000", "0001": "b-0001", "0002": "a-0002", "0003": "a-0003"}
-    assert set(read_labels(uri)["run_id"]) == {"run-000"} and validate(uri).ok
+    assert set(read_labels(uri)["run_id"]) == {"run-000"}
+    assert {problem.path.partition("/")[0] for problem in validate(uri).problems} == {"_staging"}
 
 
 def test_labels_staged_by_a_killed_run_with_other_settings_are_dropped(store, uri, world):
