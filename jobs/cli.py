@@ -67,6 +67,9 @@ def label(
     engine: Annotated[
         Literal["ray", "local"] | None, typer.Option(help="ray: actors, here or on a cluster; local: this process.")
     ] = None,
+    events: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines; - is stdout.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
@@ -76,7 +79,7 @@ def label(
 
     Example: lift3d label data/scans --store out/labels --operator indoor
     """
-    from jobs.settings import labeling_config
+    from jobs.settings import labeling_config, located
 
     options = {
         "source": source,
@@ -91,6 +94,7 @@ def label(
         "plan.only_quarantined": retry_quarantined or None,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
+        "engine.events": events if events in (None, "-") else located(events, "events"),
     from pipeline.run import plan_labeling, run_labeling
 
     if dry_run:
@@ -149,6 +153,22 @@ def evaluate(
     ] = None,
     raw: Annotated[
         str | None, typer.Option(metavar="URI", help="Store with the raw predictions; made where it is not given.")
+@app.command()
+def status(
+    store: Store,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until no run is alive.")] = False,
+) -> None:
+    """Show how far a store is, which runs are alive, what they are at and when they will be done, from any machine.
+
+    Example: lift3d status s3://bucket/labels --watch
+    """
+    from jobs.settings import located
+    from pipeline.telemetry.show import show_status
+
+    show_status(located(store, "store"), as_json=as_json, watch=watch, write=print)
+
+
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Compare with raw, nearest-view warp and depth voting.")] = True,
     reader: Reader = None,
@@ -262,20 +282,22 @@ def train(
 
 
 @app.command()
-def schema(what: Annotated[Literal["config", "metadata"], typer.Argument(help="Which one.")]) -> None:
-    """Print the JSON schema of the config file or of the store's file-level metadata.
+def schema(what: Annotated[Literal["config", "metadata", "events"], typer.Argument(help="Which one.")]) -> None:
+    """Print the JSON schema of the config file, of the store's file-level metadata or of a run's events.
 
     Example: lift3d schema config > lift3d.schema.json
     """
     from schemas.config import LabelingConfig
     from schemas.store import metadata_json_schema
 
-    print(json.dumps(LabelingConfig.model_json_schema() if what == "config" else metadata_json_schema(), indent=2))
+    made = {"config": LabelingConfig.model_json_schema, "metadata": metadata_json_schema, "events": events_json_schema}
+    print(json.dumps(made[what](), indent=2))
 
 
 @benchmark_app.command("lift")
 def benchmark_lift(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Datasets or scenes to measure on.")],
+    from pipeline.telemetry.events import events_json_schema
     out: Annotated[Path, typer.Option(help="Folder of the measurements; what is there is not measured again.")],
     parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="Parts: docs/benchmarks.md names them.")] = None,
     scenes: Scenes = None,

@@ -20,12 +20,14 @@ class Progress:
         labelled, quarantined: frames of this run that are done.
         total: frames that this run set out to label.
         seconds: since the first chunk was handed out.
+        left_s: estimated seconds to go, from the work that is left; None where nobody estimated them.
     """
 
     labelled: int
     quarantined: int
     total: int
     seconds: float
+    left_s: float | None = None
 
     @property
     def done(self) -> int:
@@ -39,11 +41,13 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at this rate; None before the first frame."""
+        """Seconds left: as estimated, else at this rate; None before the first frame."""
+        if self.left_s is not None:
+            return self.left_s
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
     def __str__(self) -> str:
-        left = f", {_clock(self.eta_s)} left" if self.eta_s else ""
+        left = f", {clock(self.eta_s)} left" if self.eta_s and self.done < self.total else ""
         aside = f", {self.quarantined} quarantined" if self.quarantined else ""
         return f"{self.done}/{self.total} frames, {self.rate:.2f}/s{left}{aside}"
 
@@ -80,7 +84,7 @@ class _Lines:
 @contextmanager
 def _bar(stream: TextIO) -> Iterator[OnProgress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
     columns = (
@@ -88,20 +92,21 @@ def _bar(stream: TextIO) -> Iterator[OnProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(),
     )
     with RichProgress(*columns, console=Console(file=stream)) as bar:
         task = bar.add_task("labelling", total=None, rate="")
 
         def show(progress: Progress) -> None:
             aside = f", {progress.quarantined} quarantined" if progress.quarantined else ""
-            rate = f"{progress.rate:.2f} frames/s{aside}" if progress.done else "starting"
+            left = f", {clock(progress.eta_s)} left" if progress.eta_s and progress.done < progress.total else ""
+            rate = f"{progress.rate:.2f} frames/s{left}{aside}" if progress.done else "starting"
             bar.update(task, completed=progress.done, total=progress.total, rate=rate)
 
         yield show
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """90 -> "1:30", 3700 -> "1:01:40"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

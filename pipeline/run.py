@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import platform
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,18 +16,20 @@ from pipeline.engines import Engine, open_engine
 from pipeline.finishing import Scenes, settle_attempts
 from pipeline.progress import OnProgress, Progress, console_progress
 from pipeline.survey import Survey, survey
+from pipeline.telemetry.events import open_events
+from pipeline.telemetry.record import RunRecord
+from pipeline.telemetry.tally import Tally
 from schemas.config import LabelingConfig
 from schemas.store import StoreMetadata
 from schemas.text import masked
 
 if TYPE_CHECKING:
-    from pipeline.engines.worker import ChunkStatus, Job
+    from pipeline.engines.worker import Job
 
 log = logging.getLogger("lift3d")
 
 BYTES_A_PIXEL = {"classes": 0.08, "image": 1.5, "scalar": 1.5}
 """Rough size of a stored frame with its confidence, by kind. Feature maps depend on the operator's channels."""
-PACKAGES = ("numpy", "pyarrow", "ray", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,13 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
     started, stamp = monotonic(), RunStamp.now()
     slug = operator_slug(config.operator.spec)
     store = Store(config.store)
-    with _terminated_like_interrupted(), open_engine(config.engine) as engine, store.lease(slug, stamp.run_id) as lease:
+    with (
+        _terminated_like_interrupted(),
+        open_events(config.engine.events, stamp.run_id) as events,
+        open_engine(config.engine) as engine,
+        store.lease(slug, stamp.run_id) as lease,
+        RunRecord(config, stamp, slug, store, events, engine) as record,
+    ):
         store.recover(slug)
         settle_attempts(config, store, slug)
         plan = survey(config, store)
@@ -115,24 +120,23 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
             engine.device,
             plan.resumed,
         )
-        planned_s = monotonic() - started
+        record.planned(plan)
         with nullcontext(on_progress) if on_progress else console_progress() as show:
-            outcome = _label(engine, job, plan, Scenes(store, job, plan, lease), show)
-        wall_s = monotonic() - started
-        summary = _summary(config, plan, outcome, stamp.run_id, wall_s)
-        store.write_run(stamp.run_id, _document(job, engine, plan, summary, {"plan": planned_s, **outcome.seconds}))
+            tally = _label(engine, job, plan, Scenes(store, job, plan, lease), record, show)
+        summary = _summary(config, plan, tally, stamp.run_id, monotonic() - started)
+        record.summarize(asdict(summary))
     return summary
 
 
-def _summary(config: LabelingConfig, plan: Survey, outcome: _Outcome, run_id: str, wall_s: float) -> RunSummary:
+def _summary(config: LabelingConfig, plan: Survey, tally: Tally, run_id: str, wall_s: float) -> RunSummary:
     return RunSummary(
         run_id=run_id,
         scenes=len(plan.plans) + len(plan.unreadable),
-        frames_labelled=outcome.labelled,
+        frames_labelled=tally.labelled,
         frames_resumed=plan.resumed,
-        frames_quarantined=outcome.quarantined + plan.set_aside_frames,
+        frames_quarantined=tally.quarantined + plan.set_aside_frames,
         wall_s=round(wall_s, 3),
-        frames_per_s=round(outcome.labelled / wall_s, 3),
+        frames_per_s=round(tally.labelled / wall_s, 3),
         store=config.store,
     )
 
@@ -157,30 +161,17 @@ def plan_labeling(config: LabelingConfig) -> RunPlan:
     )
 
 
-@dataclass(slots=True)
-class _Outcome:
-    """Sums over the statuses that came in."""
-
-    labelled: int = 0
-    quarantined: int = 0
-    seconds: Counter[str] = field(default_factory=Counter)
-
-    def add(self, status: ChunkStatus) -> None:
-        self.labelled += status.labelled
-        self.quarantined += len(status.quarantined)
-        self.seconds.update(status.seconds)
-
-
-def _label(engine: Engine, job: Job, plan: Survey, scenes: Scenes, show: OnProgress) -> _Outcome:
+def _label(engine: Engine, job: Job, plan: Survey, scenes: Scenes, record: RunRecord, show: OnProgress) -> Tally:
     """Work on all chunks; finish each scene as soon as its last chunk is in."""
     scenes.finish_idle()
-    outcome = _Outcome()
+    tally = Tally()
     started = monotonic()
     for status in engine.run(job, plan.chunks):
-        outcome.add(status)
+        tally.add(status)
         scenes.add(status)
-        show(Progress(outcome.labelled, outcome.quarantined, plan.targets, monotonic() - started))
-    return outcome
+        record.finished(status)
+        show(Progress(tally.labelled, tally.quarantined, plan.targets, monotonic() - started, record.left_s))
+    return tally
 
 
 def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Job:
@@ -201,29 +192,6 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
     )
     resolved = config.engine.model_copy(update={"device": engine.device})
     return Job(config.model_copy(update={"engine": resolved}), stamp, plan.slug, metadata)
-
-
-def _document(job: Job, engine: Engine, plan: Survey, summary: RunSummary, seconds: dict[str, float]) -> dict[str, Any]:
-    """`runs/<run_id>.json`."""
-    return {
-        "summary": asdict(summary),
-        "config": job.config.model_dump(mode="json"),
-        "plan": [
-            {"scene": p.scene, "frames": p.frames, "to_do": p.targets, "chunks": len(p.chunks), "issues": len(p.issues)}
-            for p in plan.plans
-        ],
-        "engine": {"kind": job.config.engine.kind, "workers": engine.workers, "device": engine.device},
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        "versions": {"lift3d": __version__, "python": platform.python_version(), **dict(_versions())},
-    }
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue
 
 
 def _estimated_bytes(plan: Survey) -> int | None:

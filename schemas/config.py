@@ -120,6 +120,8 @@ class EngineConfig(_Section):
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
 
 
+    events: str | None = None
+    """File of this machine that gets the run's events as JSON lines, or `-` for stdout; docs/monitoring.md has them."""
 class LabelingConfig(_Section):
     """A labelling run."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.telemetry.trace import Doing
 from schemas.config import EngineConfig
 from schemas.scene import Chunk
 
@@ -30,6 +31,10 @@ class Engine(Protocol):
         Raises the `Lift3DError` of the first worker that cannot go on, or `EngineError` if workers keep dying or
         nothing finishes for `engine.no_progress_s`.
         """
+        ...
+
+    def doing(self) -> Sequence[Doing]:
+        """What is being worked on now, as far as it is known. May be called from any thread."""
         ...
 
 

@@ -8,17 +8,20 @@ worker time and again is found and set aside; a ledger sees to it that a worker 
 from __future__ import annotations
 
 import json
+import threading
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engines.ledger import Ledger
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_pool, this_machine
 from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
 from pipeline.scratch import discard, scratch_root
+from pipeline.telemetry.stages import Step
+from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
 from schemas.scene import Chunk, chunk_from_json, chunk_to_json
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 4096
 """Up to here a chunk is a block of its own, so that its status comes back as soon as it is done."""
+LEDGER_S = 5.0
+"""Longest wait for the ledger's answer."""
 
 
 @contextmanager
@@ -50,6 +55,8 @@ class RayEngine:
         self._pool = pool
         self.device = pool.device
         self.workers = pool.workers
+        self._ledger: Any = None
+        self._lock = threading.Lock()
 
     def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
         """See `Engine.run`."""
@@ -61,10 +68,11 @@ class RayEngine:
             return
         with ray_session(), data_context(self._config.no_progress_s):
             ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
+            self._ledger = ledger
             try:
                 yield from self._statuses(job, chunks, ledger)
             except ExecutionTimeoutError:
-                raise self._stalled(ray.get(ledger.report.remote())) from None
+                raise self._stalled(self.doing()) from None
             except RayActorError as error:
                 raise EngineError(
                     f"a worker cannot go on: {_gist(error)}",
@@ -73,8 +81,24 @@ class RayEngine:
             except RayTaskError as error:
                 raise EngineError(f"a worker failed: {_gist(error)}", remedy="this is a bug") from error
             finally:
+                with self._lock:
+                    self._ledger = None
                 ray.kill(ledger)
                 discard(scratch_root(job.config.engine.scratch), job.stamp.run_id)
+
+    def doing(self) -> Sequence[Doing]:
+        """See `Engine.doing`."""
+        import ray
+        from ray.exceptions import RayError
+
+        with self._lock:  # Ray must not be asked once it is shut down: it would start anew
+            if self._ledger is None:
+                return ()
+            try:
+                found: list[Doing] = ray.get(self._ledger.report.remote(), timeout=LEDGER_S)
+            except RayError:
+                return ()
+        return found
 
     def _statuses(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Iterator[ChunkStatus]:
         batches: Iterable[Any] = self._dataset(job, chunks, ledger).iter_batches(
@@ -97,10 +121,10 @@ class RayEngine:
             num_gpus=self._pool.gpus,
         )
 
-    def _stalled(self, in_flight: dict[str, float]) -> EngineError:
+    def _stalled(self, in_flight: Sequence[Doing]) -> EngineError:
         import ray
 
-        working = ", ".join(f"{chunk} for {seconds:.0f} s" for chunk, seconds in in_flight.items())
+        working = "; ".join(map(str, in_flight))
         free = ray.available_resources()
         return EngineError(
             f"no chunk finished for {self._config.no_progress_s:g} s. Being worked on: {working or 'nothing'}. Free in "
@@ -108,29 +132,6 @@ class RayEngine:
             f"CPU, {self._pool.gpus:g} GPU",
             remedy="raise engine.no_progress_s or lower plan.chunk if chunks take that long; run again to resume",
         )
-
-
-class Ledger:
-    """An actor that knows what is being worked on since when, and how often it was begun without coming to an end."""
-
-    def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
-        self._since: dict[str, float] = {}
-
-    def begin(self, work: str) -> int:
-        """Note that a piece of work starts; the number of times that it did."""
-        self._begun[work] += 1
-        self._since[work] = monotonic()
-        return self._begun[work]
-
-    def end(self, work: str) -> None:
-        """Note that a piece of work ended well."""
-        self._begun.pop(work, None)
-        self._since.pop(work, None)
-
-    def report(self) -> dict[str, float]:
-        """Seconds since each unfinished piece of work began last."""
-        return {work: monotonic() - since for work, since in self._since.items()}
 
 
 class ChunkActor:
@@ -150,7 +151,7 @@ class ChunkActor:
 
         # A restarted actor keeps its id.
         name = f"start of worker {str(ray.get_runtime_context().get_actor_id())[:8]}"
-        if ray.get(self._ledger.begin.remote(name)) > self._allowed:
+        if ray.get(self._ledger.begin.remote("", name, this_worker())) > self._allowed:
             return EngineError(
                 f"a worker died {self._allowed} times before it could start: out of memory, or a crash in native code",
                 remedy="try fewer engine.workers; --engine local shows a crash as it is",
@@ -159,7 +160,7 @@ class ChunkActor:
             worker: Worker | Lift3DError = Worker(self._job)
         except Lift3DError as error:
             worker = error
-        ray.get(self._ledger.end.remote(name))
+        ray.get(self._ledger.end.remote("", name))
         return worker
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -172,13 +173,18 @@ class ChunkActor:
     def _run(self, chunk: Chunk) -> ChunkStatus:
         import ray
 
-        key = f"{chunk.scene}/{chunk.name}"
+        at = chunk.scene, chunk.name
+
+        def tell(step: Step) -> None:
+            self._ledger.at.remote(*at, step.stage, step.frames, monotonic() - step.since)
+
         try:
             if isinstance(self._worker, Lift3DError):
                 raise self._worker
-            ray.get(self._ledger.begin.remote(key))
-            status = self._worker.run(chunk)
-            ray.get(self._ledger.end.remote(key))
+            begun = ray.get(self._ledger.begin.remote(*at, this_worker()))
+            with self._worker.stages.told(tell):
+                status = self._worker.run(chunk, begun)
+            ray.get(self._ledger.end.remote(*at))
         except Lift3DError as error:
             return ChunkStatus(chunk.scene, chunk.name, error=error_to_json(error))
         return status

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from time import perf_counter
+from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+from pipeline.telemetry.stages import StagedTries, Stages
+from pipeline.telemetry.trace import Trace, peak_rss, this_worker
 from schemas import errors
 from schemas.config import EngineConfig, LabelingConfig
 from schemas.errors import EngineError, Lift3DError, Reason, StoreError
@@ -18,7 +20,7 @@ from schemas.store import StoreMetadata
 if TYPE_CHECKING:
     from pipeline.protocols import Operator
     from pipeline.store import RunStamp
-    from pipeline.store.attempts import ChunkTries
+    from pipeline.tries import Tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class ChunkStatus:
         quarantined: the others, unless there is an error. The driver writes their rows.
         seconds: wall seconds by stage.
         error: why the worker cannot go on, as `error_to_json` writes it.
+        trace: who did it, for how long.
     """
 
     scene: str
@@ -56,6 +59,7 @@ class ChunkStatus:
     quarantined: tuple[QuarantineRecord, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     error: dict[str, Any] | None = None
+    trace: Trace = Trace()
 
     def to_json(self) -> str:
         """One line, for a Ray row."""
@@ -66,7 +70,7 @@ class ChunkStatus:
         """Inverse of `to_json`."""
         data = json.loads(text)
         rows = tuple(QuarantineRecord(**{**row, "reason": Reason(row["reason"])}) for row in data["quarantined"])
-        return cls(**{**data, "quarantined": rows})
+        return cls(**{**data, "quarantined": rows, "trace": Trace(**data["trace"])})
 
     def checked(self) -> ChunkStatus:
         """Itself. Raises the error that it carries, if there is one."""
@@ -81,6 +85,9 @@ class Worker:
     Args:
         job: what to do.
         operator: one that is built already, for a worker in the same process; else it is built here.
+
+    Attributes:
+        stages: what it is at, for other threads to read.
 
     Raises what building the operator or loading the checkpoint raises.
     """
@@ -102,20 +109,30 @@ class Worker:
         self._store = Store(job.config.store)
         engine = job.config.engine
         self._attempts = self._store.attempts(job.slug, engine.attempts, engine.kind)
+        self.stages = Stages()
 
-    def run(self, chunk: Chunk) -> ChunkStatus:
-        """Label a chunk and commit its labels. What ended workers on it before is known from the store."""
+    def run(self, chunk: Chunk, begun: int = 1) -> ChunkStatus:
+        """Label a chunk and commit its labels. What ended workers on it before is known from the store.
+
+        `begun` is how often this run began it, this time included.
+        """
+        began, started = time(), perf_counter()
         tries = self._attempts.begin(chunk, {frame.id: self._labeler.mark(frame) for frame in chunk.frames})
         try:
-            return self._run(chunk, tries)
+            status = self._run(chunk, StagedTries(tries, self.stages))
         finally:
+            self.stages.leave()
             with suppress(StoreError):
                 tries.end()
+        wall_s = perf_counter() - started
+        trace = Trace(this_worker(), began, wall_s, begun, len(chunk.frames), peak_rss())
+        return replace(status, trace=trace)
 
-    def _run(self, chunk: Chunk, tries: ChunkTries) -> ChunkStatus:
+    def _run(self, chunk: Chunk, tries: Tries) -> ChunkStatus:
         job = self._job
         result = self._labeler.label(chunk, tries)
         started = perf_counter()
+        self.stages.enter("write")
         metadata = job.metadata.model_copy(update={"scene": chunk.scene})
         self._store.write(job.slug, chunk, result.records, metadata, job.stamp)
         seconds = {**result.seconds, "write": perf_counter() - started}

@@ -1,0 +1,52 @@
+"""`runs/<run_id>.json`: what a run is, was asked to do and came to. Written when it starts, again when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline import __version__
+from pipeline.plan import ScenePlan
+
+PACKAGES = ("numpy", "pyarrow", "ray", "torch")
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the entrypoint of a submitted job (that is the variable's whole name)."""
+
+
+def versions() -> dict[str, str]:
+    """Of this project, Python and what computes."""
+    return {"lift3d": __version__, "python": platform.python_version(), **dict(_packages())}
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def plan_rows(plans: Sequence[ScenePlan]) -> list[dict[str, Any]]:
+    """What is to be done, scene by scene."""
+    return [
+        {"scene": p.scene, "frames": p.frames, "to_do": p.targets, "chunks": len(p.chunks), "issues": len(p.issues)}
+        for p in plans
+    ]
+
+
+def ray_job() -> dict[str, str] | None:
+    """The Ray job that this process drives (`job_id`) or was submitted as (`submission_id`); None without either."""
+    found = {}
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        found["job_id"] = str(ray.get_runtime_context().get_job_id())
+    try:
+        submitted = json.loads(os.environ.get(_RAY_JOB, "{}"))["metadata"]["job_submission_id"]
+    except (ValueError, KeyError, TypeError):
+        return found or None
+    return {**found, "submission_id": str(submitted)}

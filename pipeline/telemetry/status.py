@@ -1,0 +1,210 @@
+"""`lift3d status`: which runs of a store are alive, and how far its labels are. Reads the store and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from schemas.errors import StoreError
+
+if TYPE_CHECKING:
+    from pipeline.store.files import Files
+    from pipeline.telemetry.live import Sign
+
+RECENT = 20
+"""Documents of so many latest runs are read: old ones say nothing about now."""
+
+RunState = Literal["live", "stale", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run.
+
+    Attributes:
+        run_id, operator: which one; the operator by its name in the store.
+        state: live; stale, which is a run that died without a word; finished, failed, interrupted.
+        started: when, ISO 8601.
+        host, pid: the driver.
+        silent_s: since its last sign of life, of a live or stale run.
+        phase: planning or labelling, of a live or stale run.
+        labelled, quarantined: frames of this run.
+        total: frames that it set out to label.
+        frames_per_s: since it began to label.
+        left_s: estimated seconds to go, of a live run.
+        doing: what is being worked on, in words.
+        error: why it failed.
+    """
+
+    run_id: str
+    operator: str
+    state: RunState
+    started: str = ""
+    host: str = ""
+    pid: int = 0
+    silent_s: float | None = None
+    phase: str | None = None
+    labelled: int = 0
+    quarantined: int = 0
+    total: int = 0
+    frames_per_s: float = 0.0
+    left_s: float | None = None
+    doing: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """The labels of one operator.
+
+    Attributes:
+        operator: its name in the store.
+        scenes, frames_labelled: what is committed.
+        quarantined: frames (and scenes) that are not labelled, by reason.
+        frames_planned: usable frames that the latest run found; None where no run has said.
+        share: of them, how many are labelled, 0..1.
+    """
+
+    operator: str
+    scenes: int
+    frames_labelled: int
+    quarantined: dict[str, int]
+    frames_planned: int | None
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store: its operators, and its runs, latest first."""
+
+    store: str
+    operators: tuple[OperatorStatus, ...]
+    runs: tuple[RunStatus, ...]
+
+    @property
+    def live(self) -> bool:
+        """Whether a run is under way."""
+        return any(run.state == "live" for run in self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {**asdict(self), "live": self.live}
+
+
+def read_status(uri: str) -> StoreStatus:
+    """Look at a store. Raises `StoreError` where there is none, or it cannot be read."""
+    from pipeline.store.files import open_files
+    from pipeline.store.paths import IDENTITY
+    from pipeline.telemetry.live import read_signs
+
+    files = open_files(uri)
+    if files.get(IDENTITY, timeout_s=8.0) is None:
+        raise StoreError(f"there is no label store at {uri}", remedy="write one with `lift3d label SOURCE --store URI`")
+    signs = read_signs(files)
+    documents = _documents(files, set(signs))
+    runs = [_run(run_id, documents.get(run_id, {}), signs.get(run_id)) for run_id in documents.keys() | signs.keys()]
+    runs.sort(key=lambda run: run.run_id, reverse=True)
+    return StoreStatus(uri, tuple(_operators(uri, files, documents)), tuple(runs))
+
+
+def _documents(files: Files, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """Documents of the latest runs and of the wanted ones, oldest first. What cannot be understood is left out."""
+    import json
+
+    from pipeline.store.paths import RUNS
+
+    paths = [path for path in files.list(RUNS) if path.endswith(".json") and not path.startswith(f"{RUNS}/.")]
+    names = {path.rpartition("/")[2].removesuffix(".json"): path for path in paths}
+    chosen = sorted({*sorted(names)[-RECENT:], *(wanted & names.keys())})
+    found = files.get_many([names[name] for name in chosen])
+    documents = {}
+    for name in chosen:
+        try:
+            document = json.loads(found.get(names[name], b"null"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(document, dict):
+            documents[name] = document
+    return documents
+
+
+def _run(run_id: str, document: Mapping[str, Any], sign: Sign | None) -> RunStatus:
+    """What its document says of a run that ended, and its sign of life of one that did not say so."""
+    state = document.get("state", "finished" if document else "running")
+    if state != "running":
+        return _ended(run_id, document, state)
+    if sign is None:
+        return RunStatus(run_id, _operator(document), "stale", **_driver(document))
+    return RunStatus(
+        run_id,
+        sign.operator,
+        "live" if sign.is_fresh() else "stale",
+        started=str(document.get("started", "")),
+        host=sign.host,
+        pid=sign.pid,
+        silent_s=round(sign.silent_s, 1),
+        phase=sign.phase,
+        labelled=sign.labelled,
+        quarantined=sum(sign.quarantined.values()),
+        total=sign.total,
+        frames_per_s=sign.frames_per_s,
+        left_s=_left(sign),
+        doing=sign.doing,
+    )
+
+
+def _left(sign: Sign) -> float | None:
+    """Seconds to go from now on, of a run that is alive."""
+    return max(0.0, round(sign.left_s - sign.silent_s, 1)) if sign.left_s is not None and sign.is_fresh() else None
+
+
+def _ended(run_id: str, document: Mapping[str, Any], state: str) -> RunStatus:
+    summary = document.get("summary") or {}
+    counts = document.get("counts") or {}
+    quarantined = summary.get("frames_quarantined", sum((counts.get("quarantined") or {}).values()))
+    return RunStatus(
+        run_id,
+        _operator(document),
+        state if state in ("failed", "interrupted") else "finished",  # type: ignore[arg-type]
+        labelled=summary.get("frames_labelled", counts.get("frames_labelled", 0)),
+        quarantined=quarantined,
+        total=(document.get("totals") or {}).get("to_do", 0),
+        frames_per_s=document.get("frames_per_s", 0.0),
+        error=document.get("error"),
+        **_driver(document),
+    )
+
+
+def _driver(document: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"started": str(document.get("started", "")), "host": str(document.get("host", ""))}
+    return {**found, "pid": document.get("pid", 0)}
+
+
+def _operator(document: Mapping[str, Any]) -> str:
+    """The operator's name in the store; documents of early versions hold its SPEC only."""
+    from pipeline.store.paths import operator_slug
+
+    spec = ((document.get("config") or {}).get("operator") or {}).get("spec")
+    return str(document.get("operator") or (operator_slug(spec) if spec else "unknown"))
+
+
+def _operators(uri: str, files: Files, documents: Mapping[str, Mapping[str, Any]]) -> Iterator[OperatorStatus]:
+    from pipeline.store import read_quarantine
+    from pipeline.store.markers import read_markers
+    from pipeline.store.paths import COMMITS
+
+    scenes: dict[str, dict[str, int]] = {}
+    for shelf, markers in read_markers(files, COMMITS).items():
+        scenes.setdefault(shelf.slug, {})[shelf.scene] = sum(len(marker.frames) for marker in markers)
+    rows = read_quarantine(uri)
+    reasons: dict[str, Counter[str]] = {}
+    for slug, reason in zip(rows["operator"], rows["reason"], strict=True):
+        reasons.setdefault(slug, Counter())[reason] += 1
+    planned = {_operator(one): totals.get("frames") for one in documents.values() if (totals := one.get("totals"))}
+    for slug in sorted({*scenes, *reasons, *planned}):
+        found = scenes.get(slug, {})
+        frames, labelled = planned.get(slug), sum(found.values())
+        share = min(1.0, labelled / frames) if frames else None
+        yield OperatorStatus(slug, len(found), labelled, dict(sorted(reasons.get(slug, {}).items())), frames, share)
