@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.assets import join, read_bytes
 from pipeline.readers.folders import Folder, asset_in, find_scenes, list_folder
 from pipeline.readers.frames import FrameCollector, first_size
-from pipeline.readers.transforms import Entry, check_pinhole, number_of, parse_rows, read_lens
+from pipeline.readers.transforms import Entry, check_pinhole, check_structure, number_of, parse_rows, read_lens
 from schemas.camera import Camera, Matrix
 from schemas.errors import DatasetError, FrameError, Reason
 from schemas.scene import Asset, Frame, Scene, SceneRef
@@ -142,7 +142,9 @@ def _read_transforms(ref: SceneRef) -> _Transforms:
 
 def _read_json(uri: str, ref: SceneRef) -> Entry:
     try:
-        data = json.loads(read_bytes(Asset(uri)).decode("utf-8-sig"))
+        content = read_bytes(Asset(uri))
+        check_structure(content)
+        data = json.loads(content.decode("utf-8-sig"))
     except FrameError as error:
         raise _bad(ref, f"{uri} cannot be read: {error.message}") from None
     except (ValueError, RecursionError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.picture import MAX_PIXELS
+from pipeline.picture import ALLOWANCE, FACTOR, MAX_PIXELS
 from schemas.camera import Matrix
 from schemas.errors import FrameError, Reason
 
@@ -30,6 +30,15 @@ class Lens:
     K: Matrix
     height: int
     width: int
+
+
+def check_structure(content: bytes) -> None:
+    """Raise ValueError where JSON would take more memory than its size justifies: brackets are cheap to write."""
+    needed = 64 * content.count(b"[") + 232 * content.count(b"{") + 40 * content.count(b",") + 96 * content.count(b":")
+    if needed > ALLOWANCE + (FACTOR - 2) * len(content):  # the text itself is held twice, as bytes and as characters
+        raise ValueError(
+            f"it would take {needed / 2**20:,.0f} MB of memory, which {len(content):,} bytes are not given"
+        )
 
 
 def read_lens(entry: Entry, shared: Entry, of_file: tuple[int, int] | None) -> Lens:

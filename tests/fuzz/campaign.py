@@ -1,7 +1,7 @@
-"""`python campaign.py TARGET COUNT SEED FOLDER`: a coverage-guided campaign against one target, in this process.
+"""`python campaign.py TARGET[,TARGET...] COUNT SEED FOLDER`: coverage-guided campaigns, one after the other.
 
-Prints one JSON line: inputs, accepted values, size of the corpus, steps covered and findings (each with the input's
-file). The input under trial is in FOLDER/current, so that whoever watches knows it when this process dies.
+Prints one JSON line each: inputs, accepted values, size of the corpus, steps covered and findings (each with the
+input's file). The input under trial is in FOLDER/TARGET/current: whoever watches knows it when this process dies.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from judge import Coverage, judge
-from targets import Target, open_target
+from judge import Coverage, judge  # noqa: E402
+from targets import Target, open_target  # noqa: E402
 
 LARGEST = 1_000_000
 MOST_FINDINGS = 20
+
+
+warnings.simplefilter("error")
 
 
 def campaign(target: Target, count: int, seed: int, folder: Path) -> dict[str, object]:
@@ -70,6 +74,8 @@ def _try(target: Target, data: bytes, coverage: Coverage) -> tuple[bool, str | N
 
 
 if __name__ == "__main__":
-    name, count, seed, place = sys.argv[1:]
-    Path(place).mkdir(parents=True, exist_ok=True)
-    print(json.dumps(campaign(open_target(name, Path(place)), int(count), int(seed), Path(place))))
+    names, count, seed, place = sys.argv[1:]
+    for name in names.split(","):
+        home = Path(place) / name
+        home.mkdir(parents=True, exist_ok=True)
+        print(json.dumps(campaign(open_target(name, home), int(count), int(seed), home)), flush=True)

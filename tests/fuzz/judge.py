@@ -1,7 +1,7 @@
 """One input's trial: what it may cost, what it may answer, and which of our lines it reached.
 
-An answer is a value that its target accepts, or a `Lift3DError` that says what to do. Anything else is a finding: another
-exception, a value that should not have been accepted, more than `LIMIT_S` seconds, or more memory than promised.
+An answer is a value that its target accepts, or a `Lift3DError` that says what to do. Anything else is a finding:
+another exception, a value that should not have been accepted, more than `LIMIT_S` seconds, or too much memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ LONGEST = 2_000
 
 _ROOT = Path(__file__).parents[2]
 _OURS = tuple(f"{_ROOT / name}/" for name in ("pipeline", "schemas", "jobs", "lift3d_model"))
-_OUT_OF_MEMORY = re.compile(r"insufficient memory|cannot allocate|malloc|realloc|out of memory|bad_alloc", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"insufficient memory|cannot allocate|malloc|realloc|out of memory|bad_alloc", re.IGNORECASE
+)
 
 
 class Coverage:
@@ -114,7 +116,9 @@ class _Memory:
     def __enter__(self) -> None:
         if sys.platform == "linux":
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + self._more, resource.RLIM_INFINITY))
+            resource.setrlimit(
+                resource.RLIMIT_AS, (pages * resource.getpagesize() + self._more, resource.RLIM_INFINITY)
+            )
 
     def __exit__(self, *_: object) -> None:
         if sys.platform == "linux":

@@ -19,11 +19,28 @@ INTEGERS = (0, 1, 2, 3, 7, 8, 16, 127, 128, 255, 256, 4096, 32767, 32768, 65535,
 HUGE = (2**32 - 1, 2**32, 2**40, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 NUMBERS = ("0", "-0", "-1", "nan", "inf", "-inf", "1e400", "1e308", "1e-310", "1e200", "9" * 400, "9" * 5000, "0x1")
 WORDS = ("", "--", "1_0", "1,0", "\x00", "１", "true", "None", "..", "/", "%00", "\n", "\ud800", "<script>", "x" * 300)
-PATHS = ("../../etc/hostname", "/etc/hostname", "file:///etc/hostname", "http://127.0.0.1:9/x", "a/../../b", "~/x", "./.")
+PATHS = (
+    "../../etc/hostname",
+    "/etc/hostname",
+    "file:///etc/hostname",
+    "http://127.0.0.1:9/x",
+    "a/../../b",
+    "~/x",
+    "./.",
+)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 3, 10**30, -(10**400), 2**31, 2**63, 1e308, -1e-310, float("nan"), float("inf")),
     *("", "x" * 300, "\0", "\ud800", "nan", "s3://", "\u202e", *PATHS, [], [[]], [[[[1]]]], {}, {"a": {}}, [None] * 4),
-    *([[1e200] * 4] * 4, [["1"] * 4] * 4, [[0.0] * 4] * 4, {"": ""}, [0] * 300, "1" * 5000, ["\ud800"], {"../x": "../y"}),
+    *(
+        [[1e200] * 4] * 4,
+        [["1"] * 4] * 4,
+        [[0.0] * 4] * 4,
+        {"": ""},
+        [0] * 300,
+        "1" * 5000,
+        ["\ud800"],
+        {"../x": "../y"},
+    ),
 )
 
 
@@ -147,7 +164,10 @@ def damage_png(data: bytes, corpus: Sequence[bytes], random: Random) -> bytes:
     elif action == 1:
         chunks.insert(random.randrange(len(chunks)), (kind, body))
     elif action == 2:
-        chunks[at] = (random.choice((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"zTXt", b"iCCP")), body)
+        chunks[at] = (
+            random.choice((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"zTXt", b"iCCP")),
+            body,
+        )
     elif kind == b"IHDR":
         chunks[at] = (kind, _damaged_header(body, random))
     else:

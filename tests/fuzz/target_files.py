@@ -94,8 +94,12 @@ def prediction_npy(folder: Path) -> Target:
         if random.random() < 0.5:
             return damage_bytes(data[:128], [data[:128]], random) + data[128:]
         if random.random() < 0.5:
-            shape = tuple(random.choice((0, 1, 3, 4, -1, 24, 32, 2**20, 2**31, 2**62)) for _ in range(random.randint(0, 5)))
-            kind = random.choice(("<f4", "<f8", "|O", "<c16", "|S9", "<U4", "<m8[s]", "|V8", "<f2", "|b1", ">f4", "<f99"))
+            shape = tuple(
+                random.choice((0, 1, 3, 4, -1, 24, 32, 2**20, 2**31, 2**62)) for _ in range(random.randint(0, 5))
+            )
+            kind = random.choice(
+                ("<f4", "<f8", "|O", "<c16", "|S9", "<U4", "<m8[s]", "|V8", "<f2", "|b1", ">f4", "<f99")
+            )
             header = repr({"descr": kind, "fortran_order": random.random() < 0.5, "shape": shape}).encode()
             return b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + data[128:]
         return damage_bytes(data, corpus, random)
@@ -140,7 +144,9 @@ def config(folder: Path) -> Target:
 
     document = LabelingConfig(source="a", store="b").model_dump(mode="json")
     document["operator"]["kwargs"] = {"label_set": "nyu40", "stride": 2}
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+    )
     texts = (json.dumps(document), yaml.safe_dump(document), "source: a\nstore: b\nlift: {near: 0.5, far: 9}\n")
 
     def mutate(data: bytes, corpus: list[bytes], random: object) -> bytes:
@@ -164,7 +170,9 @@ def config(folder: Path) -> Target:
         setting = [f"{known_paths()[len(data) % len(known_paths())]}={data[:60].decode('utf-8', 'replace')}"]
         _answer(lambda: labeling_config(file, setting, {}))
         found = labeling_config(file, None, {"source": "x", "store": "y"})
-        assert LabelingConfig.model_validate_json(found.model_dump_json()) == found, "a config that does not survive JSON"
+        assert LabelingConfig.model_validate_json(found.model_dump_json()) == found, (
+            "a config that does not survive JSON"
+        )
         assert found.lift.near is None or 0 < found.lift.near < (found.lift.far or np.inf)
 
     return Target("config", tuple(text.encode() for text in texts), mutate, run)
