@@ -74,6 +74,9 @@ def label(
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
     ] = False,
+    explain_plan: Annotated[
+        bool, typer.Option("--explain-plan", help="Like --dry-run, and say scene by scene what would run and why.")
+    ] = False,
 ) -> None:
     """Label every frame of SOURCE into a store. Run it again to resume: what is done is kept.
 
@@ -91,12 +94,18 @@ def label(
         "lift.method": lift,
         "lift.mode": mode,
         "engine.kind": engine,
+        "engine.events": events if events in (None, "-") else located(events, "events"),
         "plan.only_quarantined": retry_quarantined or None,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
-        "engine.events": events if events in (None, "-") else located(events, "events"),
     from pipeline.run import plan_labeling, run_labeling
 
+    if explain_plan:
+        from pipeline.explain import explain_plan as explained
+
+        why = explained(chosen)
+        print("\n".join(map(str, why)))
+        return _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
     if dry_run:
         plan = asdict(plan_labeling(chosen))
         print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
@@ -145,15 +154,6 @@ def validate(store: Store) -> None:
 
 
 @app.command()
-def evaluate(
-    store: Store,
-    gt: Annotated[str, typer.Option("--gt", metavar="SOURCE", help="Dataset with ground-truth labels.")],
-    operator: Annotated[
-        str | None, typer.Option(metavar="SLUG", help="Which operator's labels, where the store holds several.")
-    ] = None,
-    raw: Annotated[
-        str | None, typer.Option(metavar="URI", help="Store with the raw predictions; made where it is not given.")
-@app.command()
 def status(
     store: Store,
     as_json: AsJson = False,
@@ -169,6 +169,15 @@ def status(
     show_status(located(store, "store"), as_json=as_json, watch=watch, write=print)
 
 
+@app.command()
+def evaluate(
+    store: Store,
+    gt: Annotated[str, typer.Option("--gt", metavar="SOURCE", help="Dataset with ground-truth labels.")],
+    operator: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="Which operator's labels, where the store holds several.")
+    ] = None,
+    raw: Annotated[
+        str | None, typer.Option(metavar="URI", help="Store with the raw predictions; made where it is not given.")
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Compare with raw, nearest-view warp and depth voting.")] = True,
     reader: Reader = None,
@@ -287,6 +296,7 @@ def schema(what: Annotated[Literal["config", "metadata", "events"], typer.Argume
 
     Example: lift3d schema config > lift3d.schema.json
     """
+    from pipeline.telemetry.events import events_json_schema
     from schemas.config import LabelingConfig
     from schemas.store import metadata_json_schema
 
@@ -297,7 +307,6 @@ def schema(what: Annotated[Literal["config", "metadata", "events"], typer.Argume
 @benchmark_app.command("lift")
 def benchmark_lift(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Datasets or scenes to measure on.")],
-    from pipeline.telemetry.events import events_json_schema
     out: Annotated[Path, typer.Option(help="Folder of the measurements; what is there is not measured again.")],
     parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="Parts: docs/benchmarks.md names them.")] = None,
     scenes: Scenes = None,

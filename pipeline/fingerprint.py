@@ -1,13 +1,13 @@
 """What a label depends on, as one hash a frame: two labels with one fingerprint are the same label.
 
 In it: the contract's version, the operator and its settings, the lift's settings and checkpoint, and the cameras and
-asset sizes of every view that is looked at. Not in it: paths, how scenes are cut into chunks, batch sizes, the engine.
+contents of every view that is looked at. Not in it: paths, how scenes are cut into chunks, batch sizes, the engine.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from schemas.scene import Asset, Frame
 
 CONTRACT_VERSION = 3
 """Raised whenever the same input and settings give another label than before."""
+
+PARTS = ("contract", "operator", "settings", "checkpoint", "camera", "image", "depth", "sources")
+"""What `frame_parts` tells apart."""
 
 Geometry = Literal["none", "depth", "rgb"]
 
@@ -34,7 +37,7 @@ def model_fingerprint(lift: LiftConfig, operator_fingerprint: str, weights_sha25
 
 
 def view_digest(frame: Frame, geometry: Geometry) -> str:
-    """A view's own content: id, camera, size of its image and, where it is used, of its depth map."""
+    """A view's own content: id, camera, image and, where it is used, depth map."""
     depth = frame.depth if geometry == "depth" else None
     return _hash(
         geometry,
@@ -44,6 +47,31 @@ def view_digest(frame: Frame, geometry: Geometry) -> str:
         depth and _content(depth),
         depth and frame.depth_camera and frame.depth_camera.to_json(),
     )
+
+
+def frame_parts(
+    frame: Frame, sources: Sequence[str], lift: LiftConfig, origin: Mapping[str, Any], *, sweeps: bool
+) -> str:
+    """The `PARTS` of a frame's fingerprint, each as a short digest: what tells later why a label is out of date.
+
+    Args:
+        frame, lift, sweeps: as for `frame_fingerprint`.
+        sources: ids of its source views, best first; what is in them is not among the parts.
+        origin: `operator` and `checkpoint`, as far as known.
+    """
+    geometry = geometry_of(frame, lift)
+    depth = frame.depth if geometry == "depth" else None
+    values = {
+        "contract": CONTRACT_VERSION,
+        "operator": origin.get("operator"),
+        "checkpoint": origin.get("checkpoint") if lift.method != "none" else None,
+        "settings": [geometry, _settings(lift, sweeps)],
+        "camera": frame.camera.to_json(),
+        "image": _content(frame.image),
+        "depth": depth and [_content(depth), frame.depth_camera and frame.depth_camera.to_json()],
+        "sources": list(sources),
+    }
+    return "-".join(_hash(values[part])[:8] for part in PARTS)
 
 
 def trial_mark(model: str, frame: Frame, lift: LiftConfig) -> str:
@@ -103,8 +131,9 @@ def _settings(lift: LiftConfig, sweeps: bool) -> dict[str, Any]:
 
 
 def _content(asset: Asset) -> list[Any]:
-    """What tells an asset's content apart without reading it; its address does not belong here."""
-    return [asset.codec, asset.size, asset.length, asset.shape, asset.scale]
+    """What tells an asset's content apart: its digest or, without one, its size. Its address does not belong here."""
+    told = [asset.digest] if asset.digest else [asset.size, asset.length]
+    return [asset.codec, *told, asset.shape, asset.scale]
 
 
 def _hash(*parts: Any) -> str:

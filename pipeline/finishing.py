@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.plan import ScenePlan
-from pipeline.survey import Survey, quarantined_frames
+from pipeline.survey import Survey, quarantine_reasons
 from schemas.config import LabelingConfig
 from schemas.record import QuarantineRecord
 
@@ -22,7 +22,7 @@ def settle_attempts(config: LabelingConfig, store: Store, slug: str) -> None:
     attempts = store.attempts(slug, config.engine.attempts, config.engine.kind)
     attempts.settle()
     if config.plan.only_quarantined:
-        rows = quarantined_frames(store.uri, slug)
+        rows = quarantine_reasons(store.uri, slug)
         attempts.forgive({scene: {frame for frame in frames if frame} for scene, frames in rows.items()})
 
 

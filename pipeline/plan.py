@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 
 from pipeline.assets import decode_depth
-from pipeline.fingerprint import corrected_digest, frame_fingerprint, geometry_of, view_digests
+from pipeline.fingerprint import corrected_digest, frame_fingerprint, frame_parts, geometry_of, view_digests
 from pipeline.view_selection import select_sources
 from schemas.config import LabelingConfig, LiftConfig
 from schemas.errors import FrameError
@@ -66,6 +66,7 @@ def plan_scene(
     *,
     corrects: bool = True,
     pick: Callable[[Frame], bool] | None = None,
+    origin: Mapping[str, str | None] | None = None,
 ) -> ScenePlan:
     """Plan a scene. Opens at most `DEPTH_FRAMES` depth maps, and nothing else.
 
@@ -76,6 +77,7 @@ def plan_scene(
         done: frame id -> fingerprint of the label that the store shows now.
         corrects: whether sources are corrected by their own sources first (`lifting.corrects_sources`).
         pick: which of the frames that are not labelled as they should be are to be labelled now; all where absent.
+        origin: `operator` and `checkpoint` of `model`, so that commits can say what a label was made with.
     """
     sources = choose_sources(scene.frames, config.lift)
     reach = _reach(config.lift, corrects)
@@ -87,7 +89,9 @@ def plan_scene(
         targets = list(block)
         replaces = any(scene.frames[target].id in done for target in targets)
         needed = _needed(scene.frames, targets, sources, config.lift, reach)
-        chunks.append(_chunk(scene, targets, sources, fingerprints, needed, replaces))
+        chunk = _chunk(scene, targets, sources, fingerprints, needed, replaces)
+        parts = _parts(scene.frames, targets, sources, config.lift, reach, origin) if origin else ()
+        chunks.append(replace(chunk, parts=parts))
     resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if current[i])
     wanted = {frame.id: mark for frame, mark in zip(scene.frames, fingerprints, strict=True)}
     return ScenePlan(scene.id, tuple(chunks), wanted, resumed, scene.issues)
@@ -111,6 +115,7 @@ def halves(chunk: Chunk, lift: LiftConfig, *, corrects: bool = True) -> list[Chu
                 targets=tuple(place[target] for target in chunk.targets[of]),
                 sources=tuple(tuple(place[s] for s in chunk.sources[view] if s in place) for view in needed),
                 fingerprints=chunk.fingerprints[of],
+                parts=chunk.parts[of],
             )
         )
     return parts
@@ -169,6 +174,28 @@ def _fingerprints(frames: Sequence[Frame], sources: Sources, lift: LiftConfig, m
         )
         for target, views in enumerate(sources)
     ]
+
+
+def _parts(
+    frames: Sequence[Frame],
+    targets: Sequence[int],
+    sources: Sources,
+    lift: LiftConfig,
+    reach: int,
+    origin: Mapping[str, str | None],
+) -> tuple[str, ...]:
+    """`frame_parts` of each target."""
+    swept = {i for i, frame in enumerate(frames) if geometry_of(frame, lift) == "rgb"}
+    return tuple(
+        frame_parts(
+            frames[target],
+            [frames[s].id for s in sources[target]],
+            lift,
+            origin,
+            sweeps=bool(swept & _reached([target], sources, reach)),
+        )
+        for target in targets
+    )
 
 
 def _chunk(

@@ -110,7 +110,7 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
     ):
         store.recover(slug)
         settle_attempts(config, store, slug)
-        plan = survey(config, store)
+        plan = survey(config, store, remember=True)
         job = _job(config, engine, plan, stamp)
         log.info(
             "%d frames to label in %d scenes on %d worker(s), %s; %d are labelled already",

@@ -1,4 +1,4 @@
-"""What a run would do: every scene read and planned against what the store holds already. Writes nothing."""
+"""What a run would do: every scene read and planned against what the store holds already. Labels nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipeline.digests import with_digests
 from pipeline.fingerprint import model_fingerprint, trial_mark
 from pipeline.lift_weights import weights_sha256
 from pipeline.lifting import corrects_sources
@@ -15,7 +16,7 @@ from pipeline.tries import hopeless_rows
 from schemas.config import LabelingConfig
 from schemas.errors import DatasetError, FrameError, Reason
 from schemas.record import QuarantineRecord
-from schemas.scene import Chunk, Frame, SceneRef
+from schemas.scene import Chunk, Frame, Scene, SceneRef
 
 if TYPE_CHECKING:
     from pipeline.protocols import Operator
@@ -73,14 +74,17 @@ class Survey:
         return [*read, *plan.held]
 
 
-def survey(config: LabelingConfig, store: Store) -> Survey:
+def survey(config: LabelingConfig, store: Store, *, remember: bool = False) -> Survey:
     """Read and plan every scene that the config selects; with `plan.only_quarantined`, those that are in quarantine.
+
+    With `remember`, digests of what was read go into the store, so that they are not made again; else nothing is
+    written.
 
     Raises `DatasetError` where there is no scene, none can be read or none has a usable frame, and whatever building
     the operator raises.
     """
     from pipeline.operators import build_operator
-    from pipeline.readers import open_dataset
+    from pipeline.readers import load_scene, open_dataset
     from pipeline.store import operator_slug
 
     refs = open_dataset(config.source, config.reader)
@@ -89,16 +93,22 @@ def survey(config: LabelingConfig, store: Store) -> Survey:
     weights = weights_sha256(config.lift)
     known = _Known(
         model=model_fingerprint(config.lift, operator.fingerprint(), weights),
+        origin={"operator": operator.fingerprint(), "checkpoint": weights},
         corrects=corrects_sources(operator.kind, config.lift),
         done=store.done_all(slug),
         hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
-        quarantined=quarantined_frames(store.uri, slug) if config.plan.only_quarantined else None,
+        quarantined=quarantine_reasons(store.uri, slug) if config.plan.only_quarantined else None,
     )
 
     def look_at(ref: SceneRef) -> ScenePlan | QuarantineRecord:
         """A scene that cannot be read costs a quarantine row, not the run."""
         try:
-            return _plan(ref, config, slug, known)
+            scene = load_scene(ref, config.reader)
+            table = store.digests(ref.id) if config.plan.content == "bytes" else {}
+            scene, digests = with_digests(scene, config.lift, config.plan.content, table)
+            if remember and digests != table and config.plan.content == "bytes":
+                store.keep_digests(ref.id, digests)
+            return _plan(scene, config, slug, known)
         except DatasetError as error:
             reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
             return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
@@ -118,33 +128,32 @@ class _Known:
     """What decides what is left to do in a scene, besides the scene.
 
     Attributes:
-        model: `model_fingerprint`; corrects: `corrects_sources`.
+        model: `model_fingerprint`, of the `operator` and the `checkpoint` in `origin`; corrects: `corrects_sources`.
         done: by scene and frame, the fingerprint of the label that is there.
         hopeless: by scene and frame, what ended workers in earlier runs.
         quarantined: by scene, the frames (None: the scene as such) that a run is restricted to.
     """
 
     model: str
+    origin: Mapping[str, str | None]
     corrects: bool
     done: Mapping[str, Mapping[str, str]]
     hopeless: Mapping[str, Mapping[str, Note]]
     quarantined: Mapping[str, Collection[str | None]] | None
 
 
-def _plan(ref: SceneRef, config: LabelingConfig, slug: str, known: _Known) -> ScenePlan:
-    from pipeline.readers import load_scene
-
-    scene, held = load_scene(ref, config.reader), {}
+def _plan(scene: Scene, config: LabelingConfig, slug: str, known: _Known) -> ScenePlan:
+    held: dict[str, Note] = {}
     if known.quarantined is None:
-        notes = known.hopeless.get(ref.id, {})
+        notes = known.hopeless.get(scene.id, {})
         held = {f.id: notes[f.id] for f in scene.frames if f.id in notes and _still(notes[f.id], f, config, known)}
 
     def pick(frame: Frame) -> bool:
-        among = None if known.quarantined is None else known.quarantined[ref.id]
+        among = None if known.quarantined is None else known.quarantined[scene.id]
         return frame.id not in held and (among is None or None in among or frame.id in among)
 
-    done = known.done.get(ref.id, {})
-    plan = plan_scene(scene, config, known.model, done, corrects=known.corrects, pick=pick)
+    done = known.done.get(scene.id, {})
+    plan = plan_scene(scene, config, known.model, done, corrects=known.corrects, pick=pick, origin=known.origin)
     left = {frame: note for frame, note in held.items() if frame not in plan.resumed}
     return replace(plan, held=hopeless_rows(scene.id, slug, left))
 
@@ -154,14 +163,14 @@ def _still(note: Note, frame: Frame, config: LabelingConfig, known: _Known) -> b
     return note.mark == trial_mark(known.model, frame, config.lift)
 
 
-def quarantined_frames(uri: str, slug: str) -> dict[str, set[str | None]]:
-    """By scene: the frames that are in quarantine now, None for a scene that could not be read."""
+def quarantine_reasons(uri: str, slug: str) -> dict[str, dict[str | None, str]]:
+    """By scene and frame: why frames are in quarantine now; None stands for a scene that could not be read."""
     from pipeline.store import read_quarantine
 
-    rows = read_quarantine(uri, operator=slug)[["scene", "frame"]]
-    found: dict[str, set[str | None]] = {}
-    for scene, frame in rows.astype(object).where(rows.notna(), None).itertuples(index=False):
-        found.setdefault(scene, set()).add(frame)
+    rows = read_quarantine(uri, operator=slug)[["scene", "frame", "reason"]]
+    found: dict[str, dict[str | None, str]] = {}
+    for scene, frame, reason in rows.astype(object).where(rows.notna(), None).itertuples(index=False):
+        found.setdefault(scene, {})[frame] = reason
     return found
 
 

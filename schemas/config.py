@@ -90,6 +90,8 @@ class PlanConfig(_Section):
 
     chunk: int = Field(32, ge=1)
     """Target frames a chunk."""
+    content: Literal["bytes", "listing"] = "bytes"
+    """How a changed image or depth map is noticed: by its bytes, or by size and time of change without reading it."""
     only_quarantined: bool = False
     """Label the frames that are in quarantine and no others (`--retry-quarantined`)."""
 
@@ -118,10 +120,10 @@ class EngineConfig(_Section):
     """Gigabytes of it that a worker writes at most."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
-
-
     events: str | None = None
     """File of this machine that gets the run's events as JSON lines, or `-` for stdout; docs/monitoring.md has them."""
+
+
 class LabelingConfig(_Section):
     """A labelling run."""
 

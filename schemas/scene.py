@@ -21,7 +21,8 @@ class Asset:
         codec: "image" (anything OpenCV decodes: JPEG, PNG, ...), "zlib_u16" or "raw_u16" (bare depth
             samples of `shape`).
         offset, length: byte range; length None means up to the end of the file.
-        size: the file's (or range's) size in bytes where the listing told it; part of fingerprints.
+        size: the file's (or range's) size in bytes where the listing told it.
+        digest: of the content, once planning looked at it (`pipeline/digests.py`); part of fingerprints.
         shape: (height, width) of bare samples.
         scale: depth only: stored value / scale = z-depth in scene units (ScanNet: 1000 for millimetres).
     """
@@ -33,6 +34,7 @@ class Asset:
     size: int | None = None
     shape: tuple[int, int] | None = None
     scale: float = 1.0
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Chunk:
             that is only a source's source carries as many as are in `frames`.
         fingerprints: one a target: everything that its label depends on.
         staged: the chunk replaces labels that are visible now, so it is published by the driver.
+        parts: one a target, what its fingerprint is made of (`pipeline.fingerprint.PARTS`), where the plan says so.
     """
 
     scene: str
@@ -123,6 +126,7 @@ class Chunk:
     sources: tuple[tuple[int, ...], ...]
     fingerprints: tuple[str, ...]
     staged: bool = False
+    parts: tuple[str, ...] = ()
 
     @property
     def target_ids(self) -> tuple[str, ...]:
@@ -164,6 +168,7 @@ def chunk_to_json(chunk: Chunk) -> dict[str, Any]:
         "sources": [list(views) for views in chunk.sources],
         "fingerprints": list(chunk.fingerprints),
         "staged": chunk.staged,
+        "parts": list(chunk.parts),
     }
 
 
@@ -177,6 +182,7 @@ def chunk_from_json(data: dict[str, Any]) -> Chunk:
         sources=_tuples(data["sources"]),
         fingerprints=tuple(data["fingerprints"]),
         staged=data["staged"],
+        parts=tuple(data["parts"]),
     )
 
 

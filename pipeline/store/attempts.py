@@ -7,6 +7,7 @@ is found; it is set aside once `allowed` tries ended that way, and its note stay
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,13 +19,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.store.files import Files
 from pipeline.store.paths import ATTEMPTS, Shelf, parse
-from schemas.errors import Reason
+from schemas.errors import Reason, StoreError
 from schemas.scene import Chunk
 
 CHUNK = "chunk"
 """Stage of the one note of a chunk that is worked on as a whole."""
 HOPELESS = 4
 """So many views that end their worker, with none that does not: the operator is broken, not the views."""
+
+OVERDUE_S = 0.2
+"""After its limit, a step is written down as overdue."""
 
 
 class Note(BaseModel):
@@ -41,7 +45,7 @@ class Note(BaseModel):
     open: bool = False
     """A try is under way, or its worker is gone and nobody has counted it yet."""
     reason: Reason = Reason.WORKER_DIED
-    """How the last try ended."""
+    """How the last try ended: `timeout` is written before the worker is ended for it."""
     since: float = 0.0
     """When the last try began (seconds since 1970)."""
     limit_s: float | None = None
@@ -55,9 +59,7 @@ class Note(BaseModel):
 
     def counted(self) -> Note:
         """The note once somebody saw that the worker is gone."""
-        late = self.limit_s is not None and time.time() - self.since >= self.limit_s
-        reason = Reason.TIMEOUT if late else Reason.WORKER_DIED
-        return self.model_copy(update={"open": False, "ended": self.ended + 1, "reason": reason})
+        return self.model_copy(update={"open": False, "ended": self.ended + 1})
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,30 @@ class ChunkTries:
         )
         self.attempts._keep(path, note)
         try:
-            yield
+            with self._overdue(path, note):
+                yield
         finally:
             self.attempts.files.delete(path)
         self._ended.pop(key, None)
+
+    @contextmanager
+    def _overdue(self, path: str, note: Note) -> Iterator[None]:
+        """Write down that a step takes too long, in time before the worker is ended for it (`pipeline.watchdog`)."""
+        ended, lock = threading.Event(), threading.Lock()
+
+        def wait() -> None:
+            if not ended.wait(note.limit_s and note.limit_s + OVERDUE_S):
+                with lock, suppress(StoreError):
+                    if not ended.is_set():
+                        self.attempts._keep(path, note.model_copy(update={"reason": Reason.TIMEOUT}))
+
+        threading.Thread(target=wait, name="lift3d-overdue", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+            with lock:  # a note that is being written is written before it is removed
+                pass
 
     def came_through(self) -> None:
         """Some view ended well: the operator as such works."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated
@@ -39,6 +39,8 @@ class Marker(BaseModel):
     """The run that wrote it."""
     created_at: AwareDatetime
     """When that run started: of two versions of a frame, the later one counts."""
+    parts: dict[str, str] = {}
+    """What each fingerprint is made of, where the run said so (`pipeline.fingerprint.PARTS`)."""
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -46,8 +48,21 @@ class Marker(BaseModel):
         return self.created_at, self.stem
 
 
-def make_marker(stem: str, frames: Iterable[tuple[str, str]], data: bytes, run_id: str, created_at: datetime) -> Marker:
-    """The marker of a label file with content `data`; `frames` are (frame id, fingerprint) in the file's order."""
+def make_marker(
+    stem: str,
+    frames: Iterable[tuple[str, str]],
+    data: bytes,
+    run_id: str,
+    created_at: datetime,
+    parts: Mapping[str, str] | None = None,
+) -> Marker:
+    """The marker of a label file with content `data`.
+
+    Args:
+        stem, run_id, created_at: as in `Marker`.
+        frames: (frame id, fingerprint) in the file's order.
+        parts: of any frames; those of the file's are kept.
+    """
     named = dict(frames)
     return Marker(
         stem=stem,
@@ -57,6 +72,7 @@ def make_marker(stem: str, frames: Iterable[tuple[str, str]], data: bytes, run_i
         sha256=sha256(data).hexdigest(),
         run_id=run_id,
         created_at=created_at,
+        parts={frame: parts[frame] for frame in named if frame in parts} if parts else {},
     )
 
 

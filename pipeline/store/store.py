@@ -18,7 +18,17 @@ from pipeline.store.files import open_files
 from pipeline.store.lease import Lease, hold_lease
 from pipeline.store.markers import Marker, format_marker, make_marker, read_markers
 from pipeline.store.parquet import label_file, newer_version
-from pipeline.store.paths import COMMITS, IDENTITY, LABELS, RUNS, STAGING, Shelf, label_stem, operator_slug
+from pipeline.store.paths import (
+    COMMITS,
+    IDENTITY,
+    LABELS,
+    RUNS,
+    STAGING,
+    Shelf,
+    digest_table,
+    label_stem,
+    operator_slug,
+)
 from pipeline.store.recover import Recovered, recover
 from pipeline.store.switch import switch_scene
 from schemas.errors import StoreError
@@ -109,6 +119,15 @@ class Store:
         """`done` of every scene at once, by scene."""
         return self._done(lambda area: f"{area}/operator={slug}")
 
+    def parts_all(self, slug: str) -> dict[str, dict[str, str]]:
+        """By scene and frame, what the fingerprint of a label is made of, where the run that made it said so."""
+        found: dict[str, dict[str, str]] = {}
+        for area in (COMMITS, STAGING):
+            for shelf, markers in read_markers(self._files, f"{area}/operator={slug}").items():
+                for marker in markers:
+                    found.setdefault(shelf.scene, {}).update(dict.fromkeys(marker.frames, "") | marker.parts)
+        return found
+
     def _done(self, folder: Callable[[str], str]) -> dict[str, dict[str, str]]:
         done: dict[str, dict[str, str]] = {}
         for area in (COMMITS, STAGING):
@@ -135,7 +154,8 @@ class Store:
         stem = label_stem(chunk.name, zip(chunk.target_ids, chunk.fingerprints, strict=True))
         frames = [(record.frame.id, record.fingerprint) for record in ordered]
         data = label_file(rows, metadata)
-        marker = make_marker(stem, frames, data, run.run_id, run.created_at)
+        parts = dict(zip(chunk.target_ids, chunk.parts, strict=False))
+        marker = make_marker(stem, frames, data, run.run_id, run.created_at, parts)
         return self._commit(shelf, marker, data, staged=chunk.staged)
 
     def _commit(self, shelf: Shelf, marker: Marker, data: bytes, *, staged: bool) -> Commit:
@@ -181,6 +201,18 @@ class Store:
         self.prepare()
         with hold_lease(self._files, slug, run_id) as lease:
             yield lease
+
+    def digests(self, scene: str) -> dict[str, str]:
+        """What `keep_digests` kept of a scene; nothing where it cannot be understood."""
+        try:
+            table = json.loads(self._files.get(digest_table(scene)) or b"{}")
+        except (ValueError, RecursionError):
+            return {}
+        return table if isinstance(table, dict) and all(isinstance(text, str) for text in table.values()) else {}
+
+    def keep_digests(self, scene: str, table: Mapping[str, str]) -> None:
+        """Remember what a scene's assets hold (`pipeline.digests.with_digests`)."""
+        self._files.put(digest_table(scene), json.dumps(table, indent=0, sort_keys=True).encode())
 
     def attempts(self, slug: str, allowed: int, engine: str) -> Attempts:
         """The notes of what is being tried. Workers write them; the driver settles, forgives and clears them."""

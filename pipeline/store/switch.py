@@ -90,7 +90,7 @@ def _part(files: Files, shelf: Shelf, area: str, marker: Marker, keep: Mapping[s
     data = keep_frames(whole, place, keep.keys())
     stem = label_stem(chunk_of(marker.stem), keep.items())
     files.put(shelf.label(STAGING, stem), data)
-    return make_marker(stem, keep.items(), data, marker.run_id, marker.created_at)
+    return make_marker(stem, keep.items(), data, marker.run_id, marker.created_at, marker.parts)
 
 
 def parse_switch(data: bytes, path: str) -> Switch:

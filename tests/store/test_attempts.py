@@ -1,7 +1,10 @@
 """Notes of what is being tried: what a sudden death leaves behind, and what the next worker makes of it."""
 
+import time
+
 import pytest
 
+from pipeline.store import attempts
 from pipeline.store.attempts import HOPELESS, Attempts
 from pipeline.store.files import open_files
 from schemas.errors import Reason
@@ -32,7 +35,7 @@ class Workers:
         return tries
 
     def notes(self):
-        return list(self.files.list("_attempts"))
+        return [path for path in self.files.list("_attempts") if path.endswith(".json")]
 
 
 @pytest.fixture
@@ -93,11 +96,27 @@ def test_another_chunk_that_looks_at_a_hopeless_view_knows_it(workers, world):
     assert not workers.begin(neighbour).hopeless
 
 
-def test_a_step_that_takes_too_long_is_a_timeout(workers):
+def test_a_step_that_takes_too_long_is_a_timeout(workers, monkeypatch):
+    monkeypatch.setattr(attempts, "OVERDUE_S", 0.0)
     workers.die()
-    workers.die("encode", "0003", limit_s=0.0)
-    workers.die("encode", "0003", limit_s=0.0)
+    for _ in range(2):
+        workers.die("encode", "0003", limit_s=0.01)
+        deadline = time.monotonic() + 20
+        while not any(b"timeout" in workers.files.get(path) for path in workers.notes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     assert workers.begin().hopeless["0003"].reason is Reason.TIMEOUT
+
+
+def test_a_step_that_ends_in_time_leaves_nothing_even_later(workers, monkeypatch):
+    monkeypatch.setattr(attempts, "OVERDUE_S", 0.0)
+    workers.die()
+    tries = workers.begin()
+    with tries.step("encode", "0003", limit_s=0.01):
+        time.sleep(0.05)
+    tries.end()
+    time.sleep(0.05)
+    assert workers.notes() == []
 
 
 def test_a_step_of_several_targets_is_counted_and_never_hopeless(workers):
