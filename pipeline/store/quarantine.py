@@ -97,7 +97,7 @@ def _is_sound(table: pa.Table) -> bool:
     attempts = table.column("attempts").to_pylist()
     texts = [table.column(name) for name in ("stage", "reason", "message", "run_id")]
     counted = all(count is not None and 1 <= count <= _MOST_ATTEMPTS for count in attempts)
-    return None not in stamps and counted and not any(column.null_count for column in texts)
+    return None not in stamps and counted and all(text for column in texts for text in column.to_pylist())
 
 
 def _put(files: Files, shelf: Shelf, run_id: str, table: pa.Table) -> None:
