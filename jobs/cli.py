@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from jobs import store_commands
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 label_app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 benchmark_app = typer.Typer(help="Measure lifting on your scenes.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(store_commands.app)
 
 
 @label_app.command()
@@ -133,24 +135,6 @@ def inspect(
 
     found = inspect_dataset(located(source, "source"), reader_config(settings, reader, scenes=scenes, limit=limit))
     _print_json([asdict(scene) for scene in found]) if as_json else print(table(found))
-
-
-@app.command()
-def validate(store: Store) -> None:
-    """Check a store: every file readable, every frame once, images decode, ids known, metadata right.
-
-    Example: lift3d validate out/labels
-    """
-    from jobs.settings import located
-    from pipeline.store import validate as validate_store
-
-    found = validate_store(located(store, "store"))
-    for problem in found.problems:
-        where = f"{problem.path}, frame {problem.frame}" if problem.frame else problem.path
-        print(f"{where}: {problem.message}. {problem.remedy}")
-    _print_json(found.to_json())
-    if not found.ok:
-        raise typer.Exit(1)
 
 
 @app.command()
