@@ -56,6 +56,23 @@ def test_a_store_is_labelled_resumed_validated_evaluated_and_reported(lift3d, sa
     assert "scene9002_00" in page.read_text()
 
 
+def test_a_plan_says_why_and_quarantined_frames_alone_are_retried(lift3d, broken_room, sample_room, options, tmp_path):
+    store = tmp_path / "labels"
+    code, out, _ = lift3d("label", broken_room, "--store", store, *options, "--explain-plan")
+    assert (code, store.exists()) == (0, False)
+    assert "0 as they should be\n    23 new: 0, 1, 2, 4, " in out
+    assert "1 cannot be used (lift3d inspect says why)" in out
+
+    assert lift3d("label", broken_room, "--store", store, *options)[0] == 3
+    _, out, _ = lift3d("label", sample_room, "--store", store, *options, "--explain-plan")
+    (scene,) = _last_line(out)["scenes"]
+    assert (scene["resumed"], scene["reasons"]) == (23, {"in quarantine (pose_not_finite)": ["3"]})
+
+    code, out, _ = lift3d("label", sample_room, "--store", store, *options, "--retry-quarantined")
+    assert (code, _last_line(out)["frames_labelled"], _last_line(out)["frames_resumed"]) == (0, 1, 23)
+    assert len(pd.read_parquet(store / "labels")) == 24
+
+
 def test_frames_that_cannot_be_labelled_give_exit_code_3(lift3d, broken_room, options, tmp_path):
     code, out, _ = lift3d("label", broken_room, "--store", tmp_path / "labels", *options)
     assert code == 3

@@ -2,9 +2,10 @@
 
 import pytest
 
+from pipeline import digests
 from pipeline.assets import decode_depth, decode_image
 from pipeline.readers import load_scene, open_dataset
-from schemas.config import ReaderConfig
+from schemas.config import LiftConfig, ReaderConfig
 from schemas.errors import DatasetError, FrameError, Reason
 from schemas.scene import Asset
 
@@ -110,3 +111,28 @@ def test_a_scene_without_credentials_is_an_error_in_words(s3, monkeypatch, tmp_p
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(DatasetError, match="cannot be listed"):
         open_dataset(f"s3://{BUCKET}/dataset", ReaderConfig(name="scannet"))
+
+
+@pytest.mark.parametrize(("layout", "reads"), [("write_scannet", 0), ("write_sens", 6), ("write_transforms", 0)])
+def test_contents_on_s3_have_the_digests_that_they_have_on_disk(make, tmp_path, s3, monkeypatch, layout, reads):
+    """Whole objects are not even read for them, and ranges of a large one are read once."""
+    monkeypatch.setattr(digests, "RACY_NS", 0)
+    getattr(make, layout)(tmp_path / "scene0", make.make_views(3))
+    s3.put(f"{tmp_path}/scene0/", f"{BUCKET}/dataset/scene0/", recursive=True)
+    read = []
+    original = digests.read_bytes
+    monkeypatch.setattr(digests, "read_bytes", lambda asset: (read.append(asset), original(asset))[1])
+
+    def told(source, known):
+        (ref,) = open_dataset(source, ReaderConfig())
+        scene, table = digests.with_digests(load_scene(ref, ReaderConfig()), LiftConfig(), "bytes", known)
+        return [(f.image.digest, f.depth and f.depth.digest) for f in scene.frames], table
+
+    local, _ = told(str(tmp_path), {})
+    read.clear()
+    remote, table = told(f"s3://{BUCKET}/dataset", {})
+    assert remote == local
+    assert None not in {image for image, _ in local}
+    assert len(read) == reads
+    assert told(f"s3://{BUCKET}/dataset", table)[0] == local
+    assert len(read) == reads
