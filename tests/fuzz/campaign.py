@@ -1,4 +1,4 @@
-"""`python campaign.py TARGET[,TARGET...] COUNT SEED FOLDER`: coverage-guided campaigns, one after the other.
+"""`python campaign.py TARGET[:COUNT][,...] COUNT SEED FOLDER`: coverage-guided campaigns, one after the other.
 
 Prints one JSON line each: inputs, accepted values, size of the corpus, steps covered and findings (each with the
 input's file). The input under trial is in FOLDER/TARGET/current: whoever watches knows it when this process dies.
@@ -74,8 +74,8 @@ def _try(target: Target, data: bytes, coverage: Coverage) -> tuple[bool, str | N
 
 
 if __name__ == "__main__":
-    names, count, seed, place = sys.argv[1:]
-    for name in names.split(","):
+    names, usual, seed, place = sys.argv[1:]
+    for name, _, own in (item.partition(":") for item in names.split(",")):
         home = Path(place) / name
         home.mkdir(parents=True, exist_ok=True)
-        print(json.dumps(campaign(open_target(name, home), int(count), int(seed), home)), flush=True)
+        print(json.dumps(campaign(open_target(name, home), int(own or usual), int(seed), home)), flush=True)

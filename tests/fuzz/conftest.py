@@ -27,8 +27,8 @@ def campaign(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
             command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        died = f"{names[len(reports)]} died of {tmp_path / names[len(reports)] / 'current'}" if done.returncode else ""
-        assert not done.returncode, f"{died}\n{done.stderr[-2000:]}"
+        victim = names[len(reports)].partition(":")[0] if done.returncode else ""
+        assert not done.returncode, f"it died of {tmp_path / victim / 'current'}\n{done.stderr[-2000:]}"
         return reports
 
     return run

@@ -13,7 +13,7 @@ import pytest
 from pipeline.store import RunStamp, Store, operator_slug
 from schemas.camera import Camera
 from schemas.errors import Reason
-from schemas.label_sets import label_set
+from schemas.label_sets import LabelSet, label_set
 from schemas.record import LabelRecord, QuarantineRecord
 from schemas.scene import Asset, Chunk, Frame
 from schemas.store import Kind, StoreMetadata
@@ -34,7 +34,14 @@ class Shop:
         return Frame(name, Camera(K, np.eye(4), H, W), Asset(str(self.root / image)))
 
     def write(
-        self, store: str, frames: list[Frame], *, scene: str = "room", spec: str = "indoor", kind: Kind = "classes"
+        self,
+        store: str,
+        frames: list[Frame],
+        *,
+        scene: str = "room",
+        spec: str = "indoor",
+        kind: Kind = "classes",
+        labels: LabelSet | None = None,
     ) -> str:
         """A store whose frame i has consistency 1 - i / 10; the labels are half wall, half floor."""
         uri = str(self.root / store)
@@ -46,7 +53,7 @@ class Shop:
             scene=scene,
             operator=spec,
             kind=kind,
-            label_set=label_set("nyu40") if kind == "classes" else None,
+            label_set=(labels or label_set("nyu40")) if kind == "classes" else None,
             provenance={"lift": {"method": "depth"}},
         )
         records = [self._record(frame, i, kind) for i, frame in enumerate(frames)]

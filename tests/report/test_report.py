@@ -13,6 +13,7 @@ import pytest
 from pipeline.report.report import write_report
 from pipeline.store import Store
 from schemas.errors import ConfigError, DatasetError, StoreError
+from schemas.label_sets import LabelSet
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>document.title='broken into'</script>"
@@ -62,6 +63,21 @@ def test_the_page_loads_nothing_and_runs_nothing(shop, page) -> None:
     assert "url(" not in text
     assert "@import" not in text
     assert "&lt;script&gt;" in text
+
+
+def hostile_labels() -> LabelSet:
+    """Two classes whose names, and whose set's name, would break out of an attribute or an element."""
+    names = ('"><img src=x onerror=alert(1)>', "' style='background:url(http://host/x)")
+    return LabelSet(name=HOSTILE, ids=(1, 2), names=names, colors=((1, 2, 3), (4, 5, 6)), ignore_id=0)
+
+
+def test_names_of_scenes_and_classes_change_texts_only(shop, page) -> None:
+    plain = Tags(page(shop.write("plain", [shop.frame("1")])))
+    hostile = page(shop.write("store", [shop.frame("1")], scene=HOSTILE, labels=hostile_labels()))
+    assert Tags(hostile).names == plain.names
+    assert len(Tags(hostile).loads) == len(plain.loads)
+    assert "&#34;&gt;&lt;img src=x onerror=alert(1)&gt;" in hostile
+    assert '<meta http-equiv="Content-Security-Policy" content="default-src ' in hostile
 
 
 def test_equal_stores_make_equal_pages(shop, page) -> None:
@@ -169,7 +185,8 @@ def test_ground_truth_orders_by_miou_and_shows_what_is_wrong(shop, sample_room, 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_a_browser_shows_the_rows_and_runs_nothing_from_names(shop, tmp_path) -> None:
-    store = shop.write("store", [shop.frame(HOSTILE), shop.frame("1")])
+    frames = [shop.frame(HOSTILE), shop.frame("1")]
+    store = shop.write("store", frames, scene=HOSTILE, labels=hostile_labels())
     written = write_report(store, tmp_path / "report.html")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -179,3 +196,5 @@ def test_a_browser_shows_the_rows_and_runs_nothing_from_names(shop, tmp_path) ->
     assert dom.count("<img ") == 6
     assert "<title>Labels in" in dom
     assert "<script" not in dom
+    assert "onerror=alert" in dom  # as text
+    assert dom.count("<img ") == dom.count('<img src="data:image/')
