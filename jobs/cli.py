@@ -109,7 +109,9 @@ def label(
         print("\n".join(map(str, why)))
         return _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
     if dry_run:
-        plan = asdict(plan_labeling(chosen))
+        from schemas.text import masked_document
+
+        plan = masked_document(asdict(plan_labeling(chosen)))
         print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
         return _print_json(plan)
     summary = run_labeling(chosen)
