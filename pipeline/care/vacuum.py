@@ -109,8 +109,8 @@ def vacuum(uri: str, keep_days: float = 30.0, *, apply: bool = False, now: float
         after = _survey(files, uri, keep_days, now)
         for path in (*(file.path for file in after.result.files), *before.set_aside):
             files.delete(path)
-    left = files.list("")
-    gone = {file.path: file for file in (*before.result.files, *after.result.files) if file.path not in left}
+    kept = {*files.list(""), *before.set_aside}
+    gone = {file.path: file for file in (*before.result.files, *after.result.files) if file.path not in kept}
     return Vacuum(uri, True, tuple(sorted(gone.values(), key=_order)), after.result.kept_for_tags)
 
 

@@ -161,7 +161,9 @@ def place_of(shelf: Shelf, file: TaggedFile, live: Collection[Marker], listed: M
     `listed` are the sizes of all files of both areas.
     """
     label, retired = shelf.label(LABELS, file.stem), f"{shelf.folder(HISTORY)}/{file.retired_name}"
-    if any((marker.stem, marker.sha256) == (file.stem, file.sha256) for marker in live) and label in listed:
+    digests = {marker.stem: marker.sha256 for marker in live}
+    # A file that lost its marker is known by its name, which tells frames and fingerprints, and by its size.
+    if listed.get(label) == file.bytes and digests.get(file.stem, file.sha256) == file.sha256:
         return label
     return retired if listed.get(retired) == file.bytes else None
 
