@@ -18,8 +18,10 @@ MEMORY = 0.98
 """What an earlier chunk weighs against the one after it: a run's first chunks are not like its last ones."""
 SIMULATED = 512
 """With more chunks left than this, their sum says as much as handing them out one by one."""
-GONE_AFTER = 4.0
+GONE_AFTER = 2.5
 """A worker that brings nothing for so many times the longest chunk is not counted on."""
+PULL = 0.1
+"""Strength of the pull towards one price for all pixels, in chunks."""
 LEAST = 0.05
 """Share of its time that an overdue chunk still takes."""
 
@@ -58,11 +60,19 @@ class CostModel:
 
     def learn(self, load: Load, seconds: float) -> None:
         """A chunk of this load took so long."""
-        x, y = load
-        sums = ("weight", "targets2", "both", "others2", "targets_s", "others_s", "pixels", "total_s")
-        news = (1.0, x * x, x * y, y * y, x * seconds, y * seconds, x + y, seconds)
-        for name, new in zip(sums, news, strict=True):
-            setattr(self, name, MEMORY * getattr(self, name) + new)
+        pixels = sum(load)
+        if pixels <= 0:
+            return
+        # By the pixel, so that a large chunk counts as much as a small one: what is random in its time grows with it.
+        x, y, price = load.targets / pixels, load.others / pixels, seconds / pixels
+        self.weight = MEMORY * self.weight + 1.0
+        self.targets2 = MEMORY * self.targets2 + x * x
+        self.both = MEMORY * self.both + x * y
+        self.others2 = MEMORY * self.others2 + y * y
+        self.targets_s = MEMORY * self.targets_s + x * price
+        self.others_s = MEMORY * self.others_s + y * price
+        self.pixels = MEMORY * self.pixels + pixels
+        self.total_s = MEMORY * self.total_s + seconds
 
     def learn_pause(self, seconds: float) -> None:
         """A worker waited so long between two chunks."""
@@ -77,7 +87,7 @@ class CostModel:
     def prices(self) -> Load:
         """Seconds a megapixel of targets, and of other views."""
         mean = self.total_s / self.pixels if self.pixels else 0.0
-        pull_x, pull_y = self.targets2 / max(self.weight, 1.0), self.others2 / max(self.weight, 1.0)
+        pull_x, pull_y = (PULL * square / max(self.weight, 1.0) for square in (self.targets2, self.others2))
         xx, yy = self.targets2 + pull_x, self.others2 + pull_y
         right_x, right_y = self.targets_s + pull_x * mean, self.others_s + pull_y * mean
         determinant = xx * yy - self.both**2
@@ -128,12 +138,11 @@ class Eta:
         return _summed(costs, begun, now) if len(costs) > SIMULATED else _handed_out(costs, begun, now)
 
     def _begun_at(self, now: float, longest: float) -> list[float]:
-        """When each worker that is counted on began its present chunk, as far as one can tell."""
-        alive = sorted((last for last in self._last.values() if now - last <= GONE_AFTER * longest), reverse=True)
-        unseen = self._workers - len(self._last)
+        """When each worker that is counted on began its present chunk, as far as one can tell; the earliest first."""
+        alive = [last for last in self._last.values() if now - last <= GONE_AFTER * longest]
         if self._begun is not None and now - self._begun <= GONE_AFTER * longest:
-            alive += [self._begun] * max(0, unseen)
-        return alive[: self._workers] or [now]
+            alive += [self._begun] * max(0, self._workers - len(self._last))
+        return sorted(alive)[-self._workers :] or [now]
 
 
 def _handed_out(costs: list[float], begun: list[float], now: float) -> float:

@@ -6,6 +6,7 @@ once, so a run that is killed leaves every event up to its end. `lift3d schema e
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -184,7 +185,7 @@ class EventLog:
         if self._stream is None:
             return
         named = event.model_copy(update={"run_id": self._run_id})
-        line = type(event).model_validate(masked_document(named.model_dump(mode="json"))).model_dump_json()
+        line = json.dumps(masked_document(named.model_dump(mode="json")))
         with self._lock:
             try:
                 self._stream.write(f"{line}\n")

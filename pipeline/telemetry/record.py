@@ -96,8 +96,10 @@ class RunRecord:
 
         files = open_files(self._store.uri)
         bury(files, self._store.write_run, self._slug)
-        self._store.write_run(self._stamp.run_id, self._document("running"))
-        self._soon = self._open.enter_context(beating(files, self._sign))
+        with ExitStack() as opening:
+            self._soon = opening.enter_context(beating(files, self._sign))
+            self._store.write_run(self._stamp.run_id, self._document("running"))
+            self._open = opening.pop_all()
         self._events(
             RunStarted(
                 operator=self._slug,
@@ -210,7 +212,8 @@ class RunRecord:
     def _tell(self, rows: Sequence[QuarantineRecord]) -> None:
         for row in rows:
             details = {name: value for name, value in asdict(row).items() if name in FrameQuarantined.model_fields}
-            self._events(FrameQuarantined(**{**details, "reason": str(row.reason)}))
+            names = {name: _unicode(details[name]) for name in ("frame", "message")}
+            self._events(FrameQuarantined(**{**details, **names, "reason": str(row.reason)}))
 
     def _sign(self) -> Sign:
         """The present sign of life."""
@@ -291,3 +294,8 @@ def _outcome(error: BaseException | None) -> tuple[State, str | None]:
     if isinstance(error, Lift3DError):
         return "failed", str(error)
     return "failed", f"{type(error).__name__}: {error}"
+
+
+def _unicode(text: str | None) -> str | None:
+    """File names that are not Unicode reach quarantine too: their odd bytes are written as escapes."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
