@@ -146,6 +146,7 @@ def _lift_weights() -> Check:
 def _store(uri: str) -> Check:
     """A local folder by its permissions, so that nothing is created; a remote one by a small file put and removed."""
     from pipeline.assets import filesystem, storage_errors
+    from schemas.text import masked
 
     remedy = "check the address, credentials and permissions"
     if "://" not in uri:
@@ -158,5 +159,5 @@ def _store(uri: str) -> Check:
         files.pipe_file(probe, b"lift3d")
         files.rm_file(probe)
     except storage_errors() as error:
-        return Check("store", "fail", f"{uri}: {error}", remedy)
-    return Check("store", "ok", f"{uri} takes new files")
+        return Check("store", "fail", masked(f"{uri}: {error}"), remedy)
+    return Check("store", "ok", masked(f"{uri} takes new files"))
