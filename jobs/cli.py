@@ -11,13 +11,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobs import store_commands
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
+
+if TYPE_CHECKING:
+    from schemas.config import LabelingConfig
 
 Settings = Annotated[
     list[str] | None,
@@ -27,6 +30,12 @@ Reader = Annotated[str | None, typer.Option(help="Dataset layout: auto, scannet,
 Scenes = Annotated[str | None, typer.Option(metavar="GLOB", help="Only scenes whose id matches.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many scenes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
+RetryQuarantined = Annotated[
+    bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
+]
+ExplainPlan = Annotated[
+    bool, typer.Option("--explain-plan", help="Like --dry-run, and say scene by scene what would run and why.")
+]
 Source = Annotated[str, typer.Argument(help="Dataset or scene: a local path or a URI such as s3://bucket/folder.")]
 Store = Annotated[str, typer.Argument(help="Label store: a local path or a URI.")]
 
@@ -73,12 +82,8 @@ def label(
         str | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines; - is stdout.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
-    retry_quarantined: Annotated[
-        bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
-    ] = False,
-    explain_plan: Annotated[
-        bool, typer.Option("--explain-plan", help="Like --dry-run, and say scene by scene what would run and why.")
-    ] = False,
+    retry_quarantined: RetryQuarantined = False,
+    explain_plan: ExplainPlan = False,
 ) -> None:
     """Label every frame of SOURCE into a store. Run it again to resume: what is done is kept.
 
@@ -103,11 +108,7 @@ def label(
     from pipeline.run import plan_labeling, run_labeling
 
     if explain_plan:
-        from pipeline.explain import explain_plan as explained
-
-        why = explained(chosen)
-        print("\n".join(map(str, why)))
-        return _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
+        return _explain(chosen)
     if dry_run:
         from schemas.text import masked_document
 
@@ -117,6 +118,14 @@ def label(
     summary = run_labeling(chosen)
     _print_json(asdict(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def _explain(chosen: LabelingConfig) -> None:
+    from pipeline.explain import explain_plan
+
+    why = explain_plan(chosen)
+    print("\n".join(map(str, why)))
+    _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
 
 
 @app.command()

@@ -19,22 +19,22 @@ VIEW_STAGES = ("decode", "encode")
 
 
 class Tries(Protocol):
-    """What `pipeline.store.attempts.ChunkTries` keeps in the store.
-
-    Attributes:
-        careful: whether steps are to be taken one by one.
-        hopeless: by frame, what is known of views that end their worker.
-        broken: whether the operator ends its worker whatever it is given.
-    """
+    """What `pipeline.store.attempts.ChunkTries` keeps in the store."""
 
     @property
-    def careful(self) -> bool: ...
+    def careful(self) -> bool:
+        """Whether steps are to be taken one by one."""
+        ...
 
     @property
-    def hopeless(self) -> Mapping[str, Note]: ...
+    def hopeless(self) -> Mapping[str, Note]:
+        """By frame, what is known of views that end their worker."""
+        ...
 
     @property
-    def broken(self) -> bool: ...
+    def broken(self) -> bool:
+        """Whether the operator ends its worker whatever it is given."""
+        ...
 
     def ended(self, stage: str, frames: Sequence[str]) -> int:
         """How many tries of a step ended the worker."""
