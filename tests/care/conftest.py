@@ -37,3 +37,11 @@ def relabel(store, world, version="b", number=1, frames=range(3), scene="room"):
 def again(world):
     """`relabel`, of this world."""
     return lambda store, *args, **named: relabel(store, world, *args, **named)
+
+
+@pytest.fixture(scope="session")
+def roomy_world():
+    """The same world with images that are no thumbnails, so that labels outweigh what files say about themselves."""
+    module = _of("store")
+    module.H, module.W = 96, 128
+    return module.World()
