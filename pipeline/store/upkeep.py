@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ from pipeline.store.markers import Marker
 from pipeline.store.parquet import read_table
 from pipeline.store.paths import (
     ATTEMPTS,
+    DIGESTS,
     HISTORY,
     LABELS,
     LEASES,
@@ -96,6 +98,10 @@ def note_problems(files: Files, listed: Mapping[str, int]) -> Iterator[Problem]:
     for path, data in files.get_many(runs).items():
         if not _is_run(data, path):
             yield Problem(path, None, "not the document of a run of this name", "delete it")
+    digests = [path for path in listed if path.startswith(f"{DIGESTS}/") and is_ours(path)]
+    for path, data in files.get_many(digests).items():
+        if _json_object(data) is None:
+            yield Problem(path, None, "the file is damaged", "delete it: the dataset is read again")
     models: dict[str, type[BaseModel]] = {ATTEMPTS: Note, LEASES: Holder}
     for area, model in models.items():
         paths = [path for path in listed if path.startswith(f"{area}/") and is_ours(path)]
@@ -140,15 +146,20 @@ def _is_named_by_content(path: str, data: bytes) -> bool:
 
 
 def _is_run(data: bytes, path: str) -> bool:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(document, dict):
+    document = _json_object(data)
+    if document is None:
         return False
     summary = document.get("summary")
     named = summary.get("run_id") if isinstance(summary, dict) else None
     return named in (None, path.rpartition("/")[2].removesuffix(".json"))
+
+
+def _json_object(data: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _has_doubles(frames: list[str | None]) -> bool:

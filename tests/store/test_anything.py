@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from pipeline.care.tags import make_tag
 from pipeline.store import Store, validate
 
-AREAS = ("labels", "_commits", "_history", "_tags", "quarantine", "runs", "_lift3d.json", "_attempts", "_leases")
+AREAS = (
+    "labels",
+    "_commits",
+    "_history",
+    "_tags",
+    "quarantine",
+    "runs",
+    "_lift3d.json",
+    "_attempts",
+    "_leases",
+    "_digests",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +41,7 @@ def template(tmp_path_factory, world):
     store.publish("indoor", "room")
     store.quarantine("indoor", [world.failed("room", "x"), world.failed("attic", None)], world.run(1))
     store.quarantine("indoor", [world.failed("room", "x")], world.run(2))
+    store.keep_digests("room", {"a.jpg": "1 2"})
     store.write_run("run-000", {"summary": {"run_id": "run-000"}})
     root = Path(store.uri)
     (root / "_leases").mkdir(exist_ok=True)
