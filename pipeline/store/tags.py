@@ -45,8 +45,8 @@ class TaggedFile(_Part):
 class TaggedShelf(_Part):
     """The files of one operator and scene."""
 
-    operator: str
-    """The operator's slug."""
+    operator: str = Field(pattern=r"^[^/\\\x00]+$")
+    """The operator's slug, which cannot lead into another folder."""
     scene: str
     """The scene's id."""
     files: tuple[TaggedFile, ...]

@@ -181,6 +181,16 @@ def test_a_tag_that_was_tampered_with_is_refused(versions, uri):
     assert vacuum(uri).files == ()
 
 
+def test_a_tag_cannot_lead_out_of_the_store(versions, uri):
+    tag = make_tag(uri, "one")
+    shelves = [shelf.model_copy(update={"operator": "../../../outside"}) for shelf in tag.shelves]
+    evil = tag.model_copy(update={"shelves": tuple(shelves)}).signed()
+    Path(uri, "_tags", "one.json").write_text(evil.model_dump_json())
+    with pytest.raises(StoreError, match="damaged"):
+        rollback(uri, "one")
+    assert {path.name for path in Path(uri).parent.iterdir()} == {"store"}
+
+
 def test_what_changes_labels_waits_for_runs(versions, uri):
     make_tag(uri, "one")
     with hold_lease(open_files(uri), "indoor", "run-at-work"):

@@ -153,6 +153,9 @@ def test_run_documents(store, uri):
     assert latest_run(uri) == {"frames": 2} and read_run(uri, "20260101-a") == {"frames": 1}
     with pytest.raises(StoreError, match="not there"):
         read_run(uri, "x")
+    for outside in ("../secret", "/etc/passwd", ".x", ""):
+        with pytest.raises(StoreError, match="is no run id"):
+            read_run(uri, outside)
 
 
 def test_a_store_may_be_named_by_a_relative_path(tmp_path, world, monkeypatch):
