@@ -150,8 +150,8 @@ def _is_run(data: bytes, path: str) -> bool:
     if document is None:
         return False
     summary = document.get("summary")
-    named = summary.get("run_id") if isinstance(summary, dict) else None
-    return named in (None, path.rpartition("/")[2].removesuffix(".json"))
+    named = {part.get("run_id") for part in (document, summary) if isinstance(part, dict)}
+    return named <= {None, path.rpartition("/")[2].removesuffix(".json")}
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:
