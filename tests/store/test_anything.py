@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.care.tags import make_tag
@@ -92,9 +92,7 @@ def _places(template, areas):
     )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-@given(data=st.data(), way=st.sampled_from(sorted(CONTENTS)), seed=st.integers(0, 2**20))
-def test_a_changed_file_is_reported(template, data, way, seed):
+def _check_a_change(template, data, way, seed):
     # Documents without a digest of their own can be read as something else, where a digit changes: not as nonsense.
     areas = AREAS if way in ("cut", "other") else CHECKED_TO_THE_BIT
     place = template / data.draw(st.sampled_from(_places(template, areas)))
@@ -109,6 +107,23 @@ def test_a_changed_file_is_reported(template, data, way, seed):
         place.write_bytes(sound)
     assert problems and all(problem.message and problem.remedy for problem in problems)
     assert any(place.parent.name in problem.path or place.name in problem.path for problem in problems), problems
+
+
+ANY_CHANGE = given(data=st.data(), way=st.sampled_from(sorted(CONTENTS)), seed=st.integers(0, 2**20))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@ANY_CHANGE
+def test_a_changed_file_is_reported(template, data, way, seed):
+    _check_a_change(template, data, way, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@settings(max_examples=1500, deadline=None, database=None)
+@ANY_CHANGE
+def test_a_changed_file_is_reported_many_times(template, data, way, seed):
+    _check_a_change(template, data, way, seed)
 
 
 def _means_the_same(damaged, sound):
