@@ -24,7 +24,10 @@ def check_header(content: bytes) -> None:
     """Raise ValueError where a safetensors file's JSON header is too large to be one: parsing it would take memory."""
     length = int.from_bytes(content[:8], "little")
     if length > LONGEST_HEADER:
-        raise ValueError(f"a header of {length:,} bytes, at most {LONGEST_HEADER:,} are read")
+        raise ValueError(
+            f"expected a safetensors file, found bytes that do not begin like one (a header of {length:,} bytes; at most "
+            f"{LONGEST_HEADER:,} are read)"
+        )
 
 
 def check_finite(weights: Mapping[str, Tensor]) -> None:
