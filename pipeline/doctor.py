@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from schemas.errors import Lift3DError
+from pipeline.assets import filesystem, local_path
+from pipeline.preflight import free_memory
+from pipeline.reach import answer_of, check_cluster, check_local_store, existing
+from schemas.errors import Lift3DError, StoreError
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -79,40 +82,24 @@ def _ray() -> Check:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         return Check("ray", "ok", "RAY_ADDRESS is not set: a run starts Ray on this machine")
-    host, _, port = address.removeprefix("ray://").removeprefix("http://").rpartition(":")
-    if _answers(host, port):
-        return Check("ray", "ok", f"{address} answers")
-    return Check("ray", "fail", f"{address} does not answer", "start the cluster, or unset RAY_ADDRESS")
-
-
-def _answers(host: str, port: str) -> bool:
-    import socket
-
     try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            return True
-    except (OSError, ValueError):
-        return False
+        check_cluster(address)
+    except Lift3DError as error:
+        return Check("ray", "fail", error.message, "start the cluster, or unset RAY_ADDRESS")
+    return Check("ray", "ok", f"{address} answers")
 
 
 def _memory() -> Check:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    status: Status = "ok" if total >= MEMORY_GB else "warn"
-    return Check("memory", status, f"{total:.1f} GB", f"less than {MEMORY_GB:g} GB is little; lower plan.chunk")
+    free = free_memory() / 1e9
+    status: Status = "ok" if free >= MEMORY_GB else "warn"
+    return Check("memory", status, f"{free:.1f} GB free", f"less than {MEMORY_GB:g} GB is little; lower plan.chunk")
 
 
 def _disk(store: str | None) -> Check:
     local = store if store and "://" not in store else "."
-    free = shutil.disk_usage(_existing(local)).free / 1e9
+    free = shutil.disk_usage(existing(local)).free / 1e9
     status: Status = "ok" if free >= DISK_GB else "warn"
     return Check("disk", status, f"{free:.1f} GB free at {local}", "make room, or label into a store elsewhere")
-
-
-def _existing(path: str) -> str:
-    """The nearest folder above that is there."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path) or "."
-    return path
 
 
 def _operators() -> Iterator[Check]:
@@ -145,19 +132,19 @@ def _lift_weights() -> Check:
 
 def _store(uri: str) -> Check:
     """A local folder by its permissions, so that nothing is created; a remote one by a small file put and removed."""
-    from pipeline.assets import filesystem, storage_errors
     from schemas.text import masked
 
-    remedy = "check the address, credentials and permissions"
-    if "://" not in uri:
-        folder = _existing(uri)
-        status: Status = "ok" if os.access(folder, os.W_OK) else "fail"
-        return Check("store", status, f"{uri} would be written below {folder}", remedy)
     try:
-        files, path = filesystem(uri)
-        probe = f"{path.rstrip('/')}/_doctor-{os.getpid()}"
-        files.pipe_file(probe, b"lift3d")
-        files.rm_file(probe)
-    except storage_errors() as error:
-        return Check("store", "fail", masked(f"{uri}: {error}"), remedy)
+        check_local_store(uri)
+        if local_path(uri) is None:
+            answer_of(StoreError, f"the store {uri}", lambda: _put_probe(uri))()
+    except Lift3DError as error:
+        return Check("store", "fail", error.message, error.remedy)
     return Check("store", "ok", masked(f"{uri} takes new files"))
+
+
+def _put_probe(uri: str) -> None:
+    files, path = filesystem(uri)
+    probe = f"{path.rstrip('/')}/_doctor-{os.getpid()}"
+    files.pipe_file(probe, b"lift3d")
+    files.rm_file(probe)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pipeline import __version__
 from pipeline.engines import Engine, open_engine
 from pipeline.finishing import Scenes, settle_attempts
+from pipeline.preflight import check_room, worker_memory
 from pipeline.progress import OnProgress, Progress, console_progress
+from pipeline.reach import check_reachable
 from pipeline.survey import Survey, survey
 from pipeline.telemetry.events import open_events
 from pipeline.telemetry.record import RunRecord
@@ -99,6 +101,7 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
     from pipeline.store import RunStamp, Store, operator_slug
 
     started, stamp = monotonic(), RunStamp.now()
+    check_reachable(config)
     slug = operator_slug(config.operator.spec)
     store = Store(config.store)
     with (
@@ -111,6 +114,8 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
         store.recover(slug)
         settle_attempts(config, store, slug)
         plan = survey(config, store, remember=True)
+        check_room(config.store, _estimated_bytes(plan))
+        engine.fit(worker_memory(plan.chunks, lifts=config.lift.method != "none"))
         job = _job(config, engine, plan, stamp)
         log.info(
             "%d frames to label in %d scenes on %d worker(s), %s; %d are labelled already",
@@ -145,6 +150,7 @@ def plan_labeling(config: LabelingConfig) -> RunPlan:
     """What `run_labeling` would do. Reads the dataset and the store, writes nothing, starts no engine."""
     from pipeline.store import Store
 
+    check_reachable(config)
     store = Store(config.store)
     store.check_version()
     plan = survey(config, store)

@@ -25,6 +25,10 @@ class Engine(Protocol):
     device: str
     workers: int
 
+    def fit(self, worker_bytes: int) -> None:
+        """Use fewer workers where so much memory for each is not free; `EngineError` if so many were asked for."""
+        ...
+
     def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
         """Work on every chunk, each committed to the store before its status is yielded, in any order.
 

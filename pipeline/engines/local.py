@@ -9,7 +9,7 @@ from dataclasses import replace
 from time import monotonic
 
 from pipeline.engines.worker import ChunkStatus, Job, Worker
-from pipeline.preflight import Pool, fit_pool, this_machine
+from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
 from pipeline.scratch import discard, scratch_root
 from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
@@ -35,10 +35,15 @@ class LocalEngine:
     """One worker in this process."""
 
     def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self.device = pool.device
         self.workers = 1
         self._worker: Worker | None = None
         self._at: tuple[Chunk, float] | None = None
+
+    def fit(self, worker_bytes: int) -> None:
+        """See `Engine.fit`. There is one worker, whatever it needs: `EngineError` where that is not there."""
+        fit_memory(EngineConfig(workers=1), self._pool, worker_bytes)
 
     def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
         """See `Engine.run`. A crash in native code ends this process: that is what the Ray engine guards against.

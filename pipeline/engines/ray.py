@@ -8,6 +8,7 @@ worker time and again is found and set aside; a ledger sees to it that a worker 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.engines.ledger import Ledger
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
-from pipeline.preflight import Pool, fit_pool, this_machine
+from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
 from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
+from pipeline.reach import check_cluster
 from pipeline.scratch import discard, scratch_root
+from pipeline.telemetry.metrics import WorkerMetrics
 from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
@@ -42,6 +45,10 @@ def open_ray(config: EngineConfig) -> Iterator[RayEngine]:
 
     A cluster that is given is joined at once. A private one takes seconds to start, so it waits for the first chunk.
     """
+    import ray
+
+    if not ray.is_initialized() and (address := os.environ.get("RAY_ADDRESS")):
+        check_cluster(address)  # Ray itself would wait for more than a minute
     with ray_session() if cluster_is_given() else nullcontext():
         nodes = cluster_nodes() if cluster_is_given() else [this_machine()]
         yield RayEngine(config, fit_pool(config, nodes))
@@ -57,6 +64,10 @@ class RayEngine:
         self.workers = pool.workers
         self._ledger: Any = None
         self._lock = threading.Lock()
+
+    def fit(self, worker_bytes: int) -> None:
+        """See `Engine.fit`."""
+        self.workers = fit_memory(self._config, self._pool, worker_bytes)
 
     def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
         """See `Engine.run`."""
@@ -145,6 +156,7 @@ class ChunkActor:
         self._ledger = ledger
         self._allowed = job.config.engine.attempts
         self._worker = self._start()
+        self._metrics = WorkerMetrics(job.slug)
 
     def _start(self) -> Worker | Lift3DError:
         import ray
@@ -185,6 +197,7 @@ class ChunkActor:
             with self._worker.stages.told(tell):
                 status = self._worker.run(chunk, begun)
             ray.get(self._ledger.end.remote(*at))
+            self._metrics.add(status)
         except Lift3DError as error:
             return ChunkStatus(chunk.scene, chunk.name, error=error_to_json(error))
         return status

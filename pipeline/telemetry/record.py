@@ -72,13 +72,8 @@ class RunRecord:
         engine: Working,
     ) -> None:
         self._config, self._stamp, self._slug = config, stamp, slug
-        self._store, self._events, self._doing = store, events, engine.doing
-        self._workers = engine.workers
-        self._engine: dict[str, Any] = {
-            "kind": config.engine.kind,
-            "workers": engine.workers,
-            "device": engine.device,
-        }
+        self._store, self._events = store, events
+        self._working = engine
         self._tally = Tally()
         self._plan: Survey | None = None
         self._eta: Eta | None = None
@@ -137,7 +132,7 @@ class RunRecord:
             self._plan, self._labelling = plan, monotonic()
             self._scenes = {p.scene: [len(p.chunks), 0, 0] for p in plan.plans}
             loads = {(chunk.scene, chunk.name): load_of(chunk) for chunk in plan.chunks}
-            self._eta = Eta(loads, self._workers)
+            self._eta = Eta(loads, self._working.workers)
         with suppress(StoreError):
             self._store.write_run(self._stamp.run_id, self._document("running"))
         self._soon()
@@ -188,6 +183,11 @@ class RunRecord:
         self._summary = dict(summary)
 
     @property
+    def _engine(self) -> dict[str, Any]:
+        working = self._working
+        return {"kind": self._config.engine.kind, "workers": working.workers, "device": working.device}
+
+    @property
     def left_s(self) -> float | None:
         """Estimated seconds to go; None before the first chunk came in."""
         with self._lock:
@@ -217,7 +217,7 @@ class RunRecord:
 
     def _sign(self) -> Sign:
         """The present sign of life."""
-        doing = self._doing()
+        doing = self._working.doing()
         for one in doing:
             if one.scene:
                 self._began(one.scene, one.chunk, one.worker, datetime.now(UTC).timestamp() - one.seconds)
@@ -271,13 +271,13 @@ class RunRecord:
         now = monotonic()
         labelling = now - self._labelling if self._labelling is not None else 0.0
         planning = (self._labelling or now) - self._started
-        on_gpu = self._engine["device"] == "cuda"
+        on_gpu = self._working.device == "cuda"
         part = {
             "counts": self._tally.to_json(),
             "seconds": rounded({"plan": planning, **self._tally.seconds}),
             "split": {
                 "labelling_s": round(labelling, 3),
-                **self._tally.split(self._workers, labelling, on_gpu=on_gpu),
+                **self._tally.split(self._working.workers, labelling, on_gpu=on_gpu),
             },
             "frames_per_s": round(self._tally.labelled / labelling, 3) if labelling else 0.0,
             "memory": {"driver_peak_bytes": peak_rss(), "worker_peak_bytes": self._tally.worker_rss},

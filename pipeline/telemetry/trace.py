@@ -42,22 +42,34 @@ class Finished(Protocol):
     """What is told of a finished chunk: `pipeline.engines.worker.ChunkStatus`."""
 
     @property
-    def scene(self) -> str: ...
+    def scene(self) -> str:
+        """The scene's id."""
+        ...
 
     @property
-    def chunk(self) -> str: ...
+    def chunk(self) -> str:
+        """The chunk's name."""
+        ...
 
     @property
-    def labelled(self) -> int: ...
+    def labelled(self) -> int:
+        """How many of its targets have labels now."""
+        ...
 
     @property
-    def quarantined(self) -> Sequence[QuarantineRecord]: ...
+    def quarantined(self) -> Sequence[QuarantineRecord]:
+        """The others."""
+        ...
 
     @property
-    def seconds(self) -> Mapping[str, float]: ...
+    def seconds(self) -> Mapping[str, float]:
+        """Wall seconds by stage."""
+        ...
 
     @property
-    def trace(self) -> Trace: ...
+    def trace(self) -> Trace:
+        """Who did it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def status_of(store):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("place", ["disk", "s3"])
+@pytest.mark.parametrize("place", [pytest.param("disk", marks=pytest.mark.slow), "s3"])
 def test_another_shell_sees_a_run_live_then_dead_then_finished(settings, start, wait_until, request, place):
     store = request.getfixturevalue("bucket") if place == "s3" else None
     config = settings({"seconds": 0.25, "failing": ["0"]}, store=store)
