@@ -25,8 +25,8 @@ def check_header(content: bytes) -> None:
     length = int.from_bytes(content[:8], "little")
     if length > LONGEST_HEADER:
         raise ValueError(
-            f"expected a safetensors file, found bytes that do not begin like one (a header of {length:,} bytes; at most "
-            f"{LONGEST_HEADER:,} are read)"
+            "expected a safetensors file, found bytes that do not begin like one "
+            f"(a header of {length:,} bytes; at most {LONGEST_HEADER:,} are read)"
         )
 
 
