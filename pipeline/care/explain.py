@@ -115,7 +115,7 @@ def _explanation(
         metadata=metadata.model_dump(mode="json") if metadata else {},
         command=command_of(config) if isinstance(config, dict) else None,
         run=run,
-        earlier=tuple(_earlier(files, shelf, frame)),
+        earlier=tuple(_earlier(files, shelf, frame, row)),
         tags=tuple(_tags(files, shelf, path)),
         quarantine=tuple(quarantine),
     )
@@ -131,14 +131,17 @@ def _run(uri: str, run_id: str) -> dict[str, Any]:
     return {"run_id": run_id, **{name: document[name] for name in names if name in document}}
 
 
-def _earlier(files: Files, shelf: Shelf, frame: str) -> list[dict[str, Any]]:
-    versions = []
+def _earlier(files: Files, shelf: Shelf, frame: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Versions other than the row's own; each once, though compactions and rollbacks leave copies."""
+    names = ("fingerprint", "operator_fingerprint", "model_sha256", "lift_mode", "run_id", "created_at")
+    versions: dict[tuple[str, str], dict[str, Any]] = {}
     for path in files.list(shelf.folder(HISTORY)):
         if "/damaged/" not in path and (label := find_row(files, [path], frame)):
-            row = label[1]
-            names = ("fingerprint", "operator_fingerprint", "model_sha256", "lift_mode", "run_id", "created_at")
-            versions.append({**{name: row[name] for name in names}, "path": path})
-    return sorted(versions, key=lambda version: (version["created_at"], version["path"]))
+            old = label[1]
+            key = old["fingerprint"], old["run_id"]
+            if not row or key != (row["fingerprint"], row["run_id"]):
+                versions.setdefault(key, {**{name: old[name] for name in names}, "path": path})
+    return sorted(versions.values(), key=lambda version: (version["created_at"], version["path"]))
 
 
 def _tags(files: Files, shelf: Shelf, path: str) -> list[str]:

@@ -137,6 +137,8 @@ def test_earlier_versions_and_quarantine_are_told(rooms, config, tmp_path):
     (told,) = explain(chosen.store, "hall", "2")
     assert [row["current"] for row in told.quarantine] == [False] and len(told.earlier) == 1
     assert told.earlier[0]["fingerprint"] != told.row["fingerprint"]
+    compact(chosen.store)
+    assert explain(chosen.store, "hall", "2")[0].earlier == told.earlier
     assert "was quarantined" in told.text() and "earlier" in told.text()
     with pytest.raises(StoreError, match="holds nothing about it"):
         explain(chosen.store, "hall", "77")
