@@ -21,6 +21,12 @@ def test_a_line_tells_what_is_done_how_fast_and_how_long_it_takes() -> None:
     assert str(Progress(1, 0, 4001, 1.0)) == "1/4001 frames, 1.00/s, 1:06:40 left"
 
 
+def test_an_estimate_of_the_work_left_wins_over_frames_a_second() -> None:
+    assert str(Progress(65, 0, 130, 10.0, 95.0)) == "65/130 frames, 6.50/s, 1:35 left"
+    assert Progress(65, 0, 130, 10.0, 95.0).eta_s == 95.0
+    assert "left" not in str(Progress(130, 0, 130, 10.0, 95.0))
+
+
 def test_a_log_is_not_flooded_and_gets_the_last_line() -> None:
     log = io.StringIO()
     with console_progress(log) as show:
@@ -34,5 +40,6 @@ def test_a_terminal_gets_a_bar(quarantined: int) -> None:
     terminal = Terminal()
     with console_progress(terminal) as show:
         show(Progress(0, 0, 8, 0.0))
-        show(Progress(5, quarantined, 8, 2.0))
+        show(Progress(5, quarantined, 8, 2.0, 61.0))
     assert f"{5 + quarantined}/8" in terminal.getvalue()
+    assert ("1:01 left" in terminal.getvalue()) is (quarantined == 0)
