@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 from schemas.scene import Chunk
 
-MEMORY = 0.98
+MEMORY = 0.95
 """What an earlier chunk weighs against the one after it: a run's first chunks are not like its last ones."""
 SIMULATED = 512
 """With more chunks left than this, their sum says as much as handing them out one by one."""
 GONE_AFTER = 2.5
 """A worker that brings nothing for so many times the longest chunk is not counted on."""
+FIRST = 0.1
+"""Weight of a worker's first chunk: models are loaded and caches filled in it, and never again."""
 PULL = 0.1
 """Strength of the pull towards one price for all pixels, in chunks."""
 LEAST = 0.05
@@ -58,21 +60,21 @@ class CostModel:
     pauses: float = 0.0
     pause_s: float = 0.0
 
-    def learn(self, load: Load, seconds: float) -> None:
+    def learn(self, load: Load, seconds: float, weight: float = 1.0) -> None:
         """A chunk of this load took so long."""
         pixels = sum(load)
         if pixels <= 0:
             return
         # By the pixel, so that a large chunk counts as much as a small one: what is random in its time grows with it.
         x, y, price = load.targets / pixels, load.others / pixels, seconds / pixels
-        self.weight = MEMORY * self.weight + 1.0
-        self.targets2 = MEMORY * self.targets2 + x * x
-        self.both = MEMORY * self.both + x * y
-        self.others2 = MEMORY * self.others2 + y * y
-        self.targets_s = MEMORY * self.targets_s + x * price
-        self.others_s = MEMORY * self.others_s + y * price
-        self.pixels = MEMORY * self.pixels + pixels
-        self.total_s = MEMORY * self.total_s + seconds
+        self.weight = MEMORY * self.weight + weight
+        self.targets2 = MEMORY * self.targets2 + weight * x * x
+        self.both = MEMORY * self.both + weight * x * y
+        self.others2 = MEMORY * self.others2 + weight * y * y
+        self.targets_s = MEMORY * self.targets_s + weight * x * price
+        self.others_s = MEMORY * self.others_s + weight * y * price
+        self.pixels = MEMORY * self.pixels + weight * pixels
+        self.total_s = MEMORY * self.total_s + weight * seconds
 
     def learn_pause(self, seconds: float) -> None:
         """A worker waited so long between two chunks."""
@@ -87,7 +89,8 @@ class CostModel:
     def prices(self) -> Load:
         """Seconds a megapixel of targets, and of other views."""
         mean = self.total_s / self.pixels if self.pixels else 0.0
-        pull_x, pull_y = (PULL * square / max(self.weight, 1.0) for square in (self.targets2, self.others2))
+        pull = PULL / self.weight if self.weight else 0.0
+        pull_x, pull_y = pull * self.targets2, pull * self.others2
         xx, yy = self.targets2 + pull_x, self.others2 + pull_y
         right_x, right_y = self.targets_s + pull_x * mean, self.others_s + pull_y * mean
         determinant = xx * yy - self.both**2
@@ -123,7 +126,7 @@ class Eta:
             self._model.learn_pause(max(0.0, now - self._last[worker] - seconds))
         if self._begun is None:
             self._begun = now - seconds
-        self._model.learn(load, seconds)
+        self._model.learn(load, seconds, 1.0 if worker in self._last else FIRST)
         self._last[worker] = now
 
     def left_s(self, now: float) -> float | None:

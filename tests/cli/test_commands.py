@@ -6,7 +6,7 @@ import pytest
 
 from jobs.cli import main
 
-COMMANDS = ("label", "inspect", "validate", "evaluate", "operators", "doctor", "report", "schema")
+COMMANDS = ("label", "inspect", "validate", "evaluate", "operators", "doctor", "report", "schema", "status")
 
 
 def test_help_lists_every_command(lift3d):

@@ -196,7 +196,8 @@ def test_a_process_of_its_own_ends_in_time(case, places):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     took = time.monotonic() - started
     check(refusal, places, done.returncode, done.stdout, done.stderr)
-    assert took < LIMIT_S
+    # Importing what computes takes seconds, and longer where others compute too.
+    assert took < LIMIT_S * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.slow

@@ -27,16 +27,17 @@ class Arrival:
     now: float
 
 
-def schedule(loads, workers, *, start_up=0.0, ramp=0.0, pause=0.0, noise=0.0, die=(), seed=0):
-    """What happens if each worker takes the next chunk when it is free; worker k starts after start_up + k ramp."""
+def schedule(loads, workers, *, start=(0.0, 0.0), pause=0.0, noise=0.0, die=(), warm_up=0.0, seed=0):
+    """What happens if each worker takes the next chunk when it is free; worker k starts after start[0] + k start[1]."""
     random = np.random.default_rng(seed)
-    free = [(start_up + k * ramp, k) for k in range(workers)]
+    free = [(start[0] + k * start[1], k) for k in range(workers)]
     heapq.heapify(free)
     arrivals = []
     for key, load in loads.items():
         begun, worker = heapq.heappop(free)
         cost = load.targets * PRICES.targets + load.others * PRICES.others
         cost *= 1 + noise * random.uniform(-1, 1)
+        cost += warm_up if all(arrival.worker != f"w{worker}" for arrival in arrivals) else 0.0
         arrivals.append(Arrival(key, f"w{worker}", cost, begun + cost))
         if (worker, len([a for a in arrivals if a.worker == f"w{worker}"])) not in die:
             heapq.heappush(free, (begun + cost + pause, worker))
@@ -76,12 +77,13 @@ def worst_error(pairs, floor):
 
 CASES = {
     "one worker": {"workers": 1},
-    "start-up": {"workers": 2, "start_up": 60.0},
-    "workers that come one by one": {"workers": 4, "start_up": 10.0, "ramp": 15.0},
+    "start-up": {"workers": 2, "start": (60.0, 0.0)},
+    "workers that come one by one": {"workers": 4, "start": (10.0, 15.0)},
     "pauses": {"workers": 3, "pause": 8.0},
     "noise": {"workers": 2, "noise": 0.2},
+    "first chunks that take long": {"workers": 2, "warm_up": 60.0},
     "a worker that dies": {"workers": 4, "die": ((1, 2),)},
-    "all of it": {"workers": 4, "start_up": 40.0, "ramp": 10.0, "pause": 2.0, "noise": 0.2},
+    "all of it": {"workers": 4, "start": (40.0, 10.0), "pause": 2.0, "noise": 0.2},
 }
 
 
@@ -118,7 +120,7 @@ def test_frames_a_second_would_not_do():
 def test_exact_costs_are_told_exactly_once_they_are_known(workers, more, seed):
     """Equal chunks without noise: from the moment when every worker was heard of, the end is known."""
     loads = {("s", str(i)): Load(2.0, 1.0) for i in range(workers + more)}
-    arrivals = schedule(loads, workers, start_up=float(seed))
+    arrivals = schedule(loads, workers, start=(float(seed), 0.0))
     found = estimates(loads, workers, arrivals)
     assert all(guess == pytest.approx(truth, abs=7.0 * 0.06) for _, guess, truth in found[workers - 1 :])
 
