@@ -117,6 +117,7 @@ def times(tmp_path: Path, frame: str) -> int:
     return sum(frame in line.split() for line in (tmp_path / "calls.txt").read_text().splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")

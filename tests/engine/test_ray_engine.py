@@ -37,6 +37,7 @@ def test_both_engines_make_the_same_store(rooms: Rooms, config: Build, labels: L
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Build, fragile: str) -> None:
     rooms(a=2)
     slow = {"spec": fragile, "kwargs": {"seconds": 300.0}}
@@ -52,6 +53,7 @@ def test_an_error_of_a_worker_reaches_the_driver_as_it_is(rooms: Rooms, config: 
         run_labeling(config(operator=broken, lift={"method": "none"}, engine=ray_engine(workers=1)))
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_run(rooms: Rooms, config: Build, fragile: str) -> None:
     rooms(a=2)
     broken = {"spec": fragile, "kwargs": {"driver": os.getpid(), "crash": True}}
