@@ -218,8 +218,6 @@ class Lift3D:
 
         Args:
             features: [S + 1, C, h, w], cells `stride` image pixels wide, of the sources in order, then the target.
-            classes: whether they stand for classes. Learned weights are for how a view looks, which near views know
-                best; an operator's mistakes are outvoted best by many views, as the analytic weights have it.
 
         Returns:
             values [C, h, w].

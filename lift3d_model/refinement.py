@@ -88,11 +88,11 @@ class Refiner(nn.Module):
         self.choice = nn.Conv2d(c[0], len(REACH), 1)
         self.rest = nn.Conv2d(c[0], 3, 1)
         with torch.no_grad():
-            for layer in (self.choice, self.rest):
+            for layer, channel, start in ((self.choice, 0, 4.0), (self.rest, 1, -4.0)):
+                assert layer.bias is not None
                 nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-            self.choice.bias[0] = 4.0  # type: ignore[index]
-            self.rest.bias[1] = -4.0  # type: ignore[index]
+                nn.init.zeros_(layer.bias)
+                layer.bias[channel] = start
 
     def forward(self, described: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, INPUTS, h, w] -> position in planes, log relative Laplace scale, logit of trust: [B, h, w] each."""

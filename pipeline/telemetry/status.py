@@ -167,7 +167,7 @@ def _ended(run_id: str, document: Mapping[str, Any], state: str) -> RunStatus:
     return RunStatus(
         run_id,
         _operator(document),
-        state if state in ("failed", "interrupted") else "finished",  # type: ignore[arg-type]
+        "failed" if state == "failed" else "interrupted" if state == "interrupted" else "finished",
         labelled=summary.get("frames_labelled", counts.get("frames_labelled", 0)),
         quarantined=quarantined,
         total=(document.get("totals") or {}).get("to_do", 0),
