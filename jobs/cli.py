@@ -15,29 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs import store_commands
+from jobs import benchmark_commands, operator_commands, store_commands
+from jobs.options import AsJson, Limit, Reader, Scenes, Settings, Source, Store
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
 
 if TYPE_CHECKING:
     from schemas.config import LabelingConfig
 
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A config value by its path: lift.sources=12."),
-]
-Reader = Annotated[str | None, typer.Option(help="Dataset layout: auto, scannet, sens, nerfstudio.")]
-Scenes = Annotated[str | None, typer.Option(metavar="GLOB", help="Only scenes whose id matches.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most this many scenes.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
 RetryQuarantined = Annotated[
     bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
 ]
 ExplainPlan = Annotated[
     bool, typer.Option("--explain-plan", help="Like --dry-run, and say scene by scene what would run and why.")
 ]
-Source = Annotated[str, typer.Argument(help="Dataset or scene: a local path or a URI such as s3://bucket/folder.")]
-Store = Annotated[str, typer.Argument(help="Label store: a local path or a URI.")]
 
 app = typer.Typer(
     help="View-consistent labels for every frame of a multi-view scene, from any 2D vision model.",
@@ -48,8 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 label_app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
-benchmark_app = typer.Typer(help="Measure lifting on your scenes.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(operator_commands.app, name="operators")
+app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(store_commands.app)
 
 
@@ -198,22 +189,6 @@ def evaluate(
 
 
 @app.command()
-def operators(as_json: AsJson = False) -> None:
-    """List the 2D operators that are built in or registered by installed packages.
-
-    Example: lift3d operators
-    """
-    from pipeline.operators import list_operators
-
-    found = list_operators()
-    if as_json:
-        return _print_json([asdict(info) for info in found])
-    for info in found:
-        print(f"{info.name}\n    {info.summary}\n    kind: {info.kind}; needs: {info.needs}; licence: {info.licence}")
-    return None
-
-
-@app.command()
 def doctor(
     store: Annotated[str | None, typer.Option(metavar="URI", help="Also check that this store can be written.")] = None,
     as_json: AsJson = False,
@@ -297,60 +272,6 @@ def schema(what: Annotated[Literal["config", "metadata", "events"], typer.Argume
 
     made = {"config": LabelingConfig.model_json_schema, "metadata": metadata_json_schema, "events": events_json_schema}
     print(json.dumps(made[what](), indent=2))
-
-
-@benchmark_app.command("lift")
-def benchmark_lift(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Datasets or scenes to measure on.")],
-    out: Annotated[Path, typer.Option(help="Folder of the measurements; what is there is not measured again.")],
-    parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="Parts: docs/benchmarks.md names them.")] = None,
-    scenes: Scenes = None,
-    source_counts: Annotated[str | None, typer.Option("--sources", help="Source counts: 4,8,16.")] = None,
-    noise: Annotated[str | None, typer.Option(help="Noise levels besides clean labels: 0.5,1,2.")] = None,
-    modes: Annotated[str | None, typer.Option(help="Geometries: depth,rgb.")] = None,
-    limit_views: Annotated[int | None, typer.Option(min=2, help="Measured views a scene, at most: 24.")] = None,
-    few_views: Annotated[int | None, typer.Option(min=2, help="The same where cells are dear (b, c, f): 8.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder with deeplab_voc/ and style_ncnn/.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is on file.")] = False,
-    reader: Reader = None,
-    settings: Settings = None,
-) -> None:
-    """Measure lifted labels, views, depth and confidence beside baselines on the same input. Run again to go on.
-
-    Example: lift3d benchmark lift data/rooms data/kitchen --out out/benchmark
-    """
-    from jobs.settings import located, reader_config
-    from pipeline.benchmark.lift import benchmark_lift as measure
-    from pipeline.benchmark.options import parse_options
-
-    asked: dict[str, Any] = {"parts": parts, "sources": source_counts, "noise": noise, "modes": modes}
-    asked |= {"limit_views": limit_views, "few_views": few_views, "weights": weights and str(weights.expanduser())}
-    where = [located(source, "source") for source in sources]
-    read = reader_config(settings, reader, scenes=scenes)
-    print(measure(where, out, parse_options(asked), reader=read, document=write, fresh=fresh).markdown())
-
-
-@benchmark_app.command("speed")
-def benchmark_speed(
-    scene: Annotated[str | None, typer.Option(help="Dataset with object ids; the sample room where absent.")] = None,
-    operator_channels: Annotated[int, typer.Option(min=1, help="Channels of the lifted features.")] = 64,
-    threads: Annotated[str, typer.Option(metavar="N,N,...", help="Torch threads, each measured.")] = "1,2",
-    rounds: Annotated[int, typer.Option(min=1, help="How often every case is measured, in turns.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Tiny images, one round: no figure means anything.")] = False,
-) -> None:
-    """Time lifting against a GNT-style renderer in the same run, stage by stage, and how cost grows.
-
-    Example: lift3d benchmark speed --threads 1,2 --out out/speed
-    """
-    from jobs.settings import located
-    from pipeline.benchmark.speed import SpeedOptions, parse_threads
-    from pipeline.benchmark.speed import benchmark_speed as measure
-
-    where = scene and located(scene, "scene")
-    print(measure(SpeedOptions(where, operator_channels, parse_threads(threads), rounds, quick), out, write).markdown())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.options import AsJson, Store
 from jobs.output import print_json as _print_json
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
-Store = Annotated[str, typer.Argument(help="Label store: a local path or a URI.")]
 Operator = Annotated[str | None, typer.Option(metavar="SPEC", help="Only the labels of this operator: SPEC or slug.")]
 Scene = Annotated[str, typer.Argument(help="The scene's id.")]
 Frame = Annotated[str, typer.Argument(help="The frame's id, as the dataset names it.")]

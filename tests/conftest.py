@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,21 @@ def predictions(sample_room, tmp_path_factory) -> Path:
     for path in sorted((sample_room / "scene9002_00" / "label-filt").glob("*.png")):
         shutil.copy(path, folder / "scene9002_00")
     return folder
+
+
+@pytest.fixture(scope="session")
+def importable(tmp_path_factory) -> Iterator[Path]:
+    """A folder that this process, and every process of a cluster that it starts, imports modules from."""
+    folder = tmp_path_factory.mktemp("importable")
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="session")
+def cluster(importable: Path) -> Iterator[None]:
+    """One private Ray cluster with two CPUs for every test that asks for it."""
+    from pipeline.ray_compat import ray_session
+
+    with ray_session(cpus=2):
+        yield

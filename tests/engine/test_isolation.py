@@ -1,8 +1,7 @@
 """A view that ends its worker is found, set aside with a reason, and costs no other frame."""
 
 import multiprocessing
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +71,10 @@ class Deadly(Fragile):
 
 
 @pytest.fixture(scope="session")
-def deadly(fragile: str) -> Iterator[str]:
+def deadly(fragile: str, importable: Path) -> str:
     """SPEC of an operator that can do anything to its process."""
-    folder = next(Path(entry) for entry in sys.path if Path(entry, "own_models", "operators.py").exists())
-    (folder / "own_models" / "deadly.py").write_text(DEADLY, encoding="utf-8")
-    yield "own_models.deadly:Deadly"
+    (importable / "own_models" / "deadly.py").write_text(DEADLY, encoding="utf-8")
+    return "own_models.deadly:Deadly"
 
 
 @pytest.fixture

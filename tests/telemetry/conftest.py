@@ -43,14 +43,11 @@ class Slow:
 
 
 @pytest.fixture(scope="session")
-def slow(tmp_path_factory):
+def slow(importable):
     """SPEC of the operator above."""
-    folder = tmp_path_factory.mktemp("slow")
-    (folder / "slow_models").mkdir()
-    (folder / "slow_models" / "operators.py").write_text(OPERATOR, encoding="utf-8")
-    sys.path.insert(0, str(folder))
-    yield "slow_models.operators:Slow"
-    sys.path.remove(str(folder))
+    (importable / "slow_models").mkdir()
+    (importable / "slow_models" / "operators.py").write_text(OPERATOR, encoding="utf-8")
+    return "slow_models.operators:Slow"
 
 
 @pytest.fixture

