@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Tests of a file run in one process, and so do all that share a Ray cluster.
+PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
 UV_VERSION := 0.13.9
 # A shim that is on PATH but does not run counts as absent.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -21,11 +23,11 @@ setup: $(STAMP) ## create .venv from the pinned lock (about a minute; nothing to
 demo: setup ## label the sample room raw and lifted, compare both with ground truth, write a report to out/demo
 	$(RUN) jobs/demo.py
 
-test: setup ## the default tests
-	$(RUN) -m pytest -q
+test: setup ## the default tests, on up to four cores
+	$(RUN) -m pytest -q $(PARALLEL)
 
 check: lint ## what CI runs: lint, types, every test that needs no GPU
-	$(RUN) -m pytest -q -m "not gpu"
+	$(RUN) -m pytest -q $(PARALLEL) -m "not gpu"
 
 lint: setup types ## ruff (rules and format) and mypy
 	$(RUN) -m ruff check .
