@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ABANDONED_S = 2 * 86400.0
 """Folders of runs that nobody has written to for so long are removed."""
+MOST_BYTES = 8 * 2**30
+"""Bytes that a worker writes at most in a run."""
 LEAST_FREE = 2 * 2**30
 """Bytes that are left free on the disk."""
 _PREFIX = "lift3d-scratch-"

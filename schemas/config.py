@@ -116,8 +116,6 @@ class EngineConfig(_Section):
     scratch: str = "auto"
     """Where a run keeps what it worked out of views that other chunks look at too, on each machine: auto (the
     system's temporary folder), none (work it out again), or an absolute path. Removed when the run ends."""
-    scratch_gb: float = Field(8.0, ge=0)
-    """Gigabytes of it that a worker writes at most."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
     events: str | None = None

@@ -94,7 +94,7 @@ class Worker:
 
     def __init__(self, job: Job, operator: Operator | None = None) -> None:
         from pipeline.labeler import Labeler
-        from pipeline.scratch import Scratch, scratch_root, sweep
+        from pipeline.scratch import MOST_BYTES, Scratch, scratch_root, sweep
         from pipeline.store import Store
 
         if job.config.engine.device == "cpu":
@@ -104,7 +104,7 @@ class Worker:
         self._job = job
         root = scratch_root(job.config.engine.scratch)
         sweep(root)
-        scratch = Scratch(root, job.stamp.run_id, int(job.config.engine.scratch_gb * 2**30))
+        scratch = Scratch(root, job.stamp.run_id, MOST_BYTES)
         self._labeler = Labeler(job.config, operator, scratch=scratch)
         self._store = Store(job.config.store)
         engine = job.config.engine
