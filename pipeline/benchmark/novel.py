@@ -15,6 +15,7 @@ import torch
 
 from lift3d_model.geometry import in_image, pixel_centres, view_to_view, warp_pixels
 from lift3d_model.sampling import nearest_index, pick, sample_bilinear
+from pipeline.benchmark.ablations import corrector_off
 from pipeline.benchmark.catalogue import VIEW_OPERATORS, Entry
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.labelled import Build
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
 SAME_SURFACE = 0.05
 """Relative depth difference within which a source sees the target's point."""
 WARP, MEAN = "nearest-view warp", "mean of sources"
+UNWEIGHED = "feature agreement off"
+"""Name of the lift that does not weigh witnesses by how their features agree."""
+WAYS = {
+    ANALYTIC: (NO_WEIGHTS, None),
+    UNWEIGHED: (WEIGHTS, corrector_off),
+    LIFT: (WEIGHTS, None),
+}
+"""Name of a lift -> `lift.weights`, and what is changed of the model's settings."""
 
 
 def measure_views(bench: BenchScene, options: Options, cells: Cells) -> None:
@@ -47,9 +56,9 @@ def measure_views(bench: BenchScene, options: Options, cells: Cells) -> None:
     for entry in VIEW_OPERATORS:
         build = cache(lambda entry=entry: entry.build(options.weights))
         for mode in options.geometries(bench):
-            for name, weights in ((ANALYTIC, NO_WEIGHTS), (LIFT, WEIGHTS)):
+            for name, (weights, change) in WAYS.items():
                 lift = LiftConfig(method=mode, mode="novel", sources=options.usual_sources, weights=weights)
-                measure_case(bench, entry, build, name, Variant(lift), cells, memory)
+                measure_case(bench, entry, build, name, Variant(lift, change), cells, memory)
 
 
 def measure_case(

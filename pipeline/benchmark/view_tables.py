@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.benchmark.catalogue import VIEW_OPERATORS, Entry
 from pipeline.benchmark.cells import NOT_MEASURED
 from pipeline.benchmark.label_tables import CellDoc, grouped
-from pipeline.benchmark.novel import MEAN, WARP
-from pipeline.benchmark.options import ANALYTIC, LIFT
+from pipeline.benchmark.novel import MEAN, WARP, WAYS
+from pipeline.benchmark.options import LIFT
 from pipeline.benchmark.table import Cell, Table, score, scores
 
 DEPTH = {
@@ -40,7 +40,7 @@ def depth_tables(cells: Sequence[CellDoc]) -> list[Table]:
 
 def view_tables(cells: Sequence[CellDoc]) -> list[Table]:
     """Part c: one table a dataset and geometry; a row an operator and score, a column a way to predict."""
-    columns = ("operator", "score", ANALYTIC, LIFT, WARP, MEAN, "coverage", "scenes")
+    columns = ("operator", "score", *WAYS, WARP, MEAN, "coverage", "scenes")
     tables = []
     for (group, mode), found in sorted(grouped(cells, "group", "mode").items()):
         by_operator = {operator[0]: cases for operator, cases in grouped(found, "operator").items()}
@@ -54,11 +54,11 @@ def _view_rows(entry: Entry, cells: Sequence[CellDoc]) -> Iterator[tuple[Cell, .
     measured = {what[0]: _values(found) for what, found in grouped(cells, "what").items()}
     reasons = dict.fromkeys(cell["values"][NOT_MEASURED] for cell in cells if NOT_MEASURED in cell["values"])
     for reason in reasons:
-        yield title, f"not measured: {reason}", *[None] * 6
-    lifted, analytic = measured.get(LIFT, []), measured.get(ANALYTIC, [])
+        yield title, f"not measured: {reason}", *[None] * (len(WAYS) + 4)
+    lifted = measured.get(LIFT, [])
     for name, field in VIEW_SCORES.items():
         if any(field in scene["lift"] for scene in lifted):
-            own = [score(scene["lift"].get(field) for scene in scenes) for scenes in (analytic, lifted)]
+            own = [score(scene["lift"].get(field) for scene in measured.get(way, [])) for way in WAYS]
             others = [score(scene[row].get(field) for scene in lifted) for row in (WARP, MEAN)]
             yield title, name, *own, *others, score(scene["coverage"] for scene in lifted), len(lifted)
 
