@@ -73,27 +73,15 @@ def view_to_view(K: Tensor, world_from_cam: Tensor, target: int, sources: Tensor
     return A, b
 
 
-def warp_pixels(A: Tensor, b: Tensor, pixels: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply `view_to_view` to pixels [N, 2] at depths [N] (or [P, N]).
-
-    Returns:
-        pixels [S, (P,) N, 2] and depths [S, (P,) N] in the sources, float32; a depth <= 0 is behind the source.
-    """
-    directions = (A @ homogeneous(pixels).T.to(A.dtype)).float()
-    offset = b.float()
-    if depth.dim() == 2:
-        directions, offset = directions[:, :, None], offset[..., None]
-    image = directions * depth.float() + offset[..., None]
-    z = image[:, 2]
-    return torch.stack([image[:, 0], image[:, 1]], dim=-1) / _away_from_zero(z)[..., None], z
-
-
 def land(A: Tensor, b: Tensor, pixels: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`warp_pixels` into one source, coordinates apart: A [3, 3], b [3], pixels [2, R] float32, depth [P, R].
+    """Apply `view_to_view` for one source: where pixels land at several depths each, coordinates apart.
+
+    Args:
+        A: [3, 3]; b: [3]; pixels: [2, R] float32; depth: [P, R].
 
     Returns:
-        x, y in the source and z-depth there: [P, R] float32 each. Sums are written out, so that a pixel lands in the
-        same place, to the bit, whichever pixels come with it.
+        x, y in the source and z-depth there: [P, R] float32 each; a depth <= 0 is behind the source. Sums are written
+        out, so that a pixel lands in the same place, to the bit, whichever pixels come with it.
     """
     u, v = pixels
     rows, offset = A.tolist(), b.tolist()

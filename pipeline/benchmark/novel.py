@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lift3d_model.geometry import in_image, pixel_centres, view_to_view, warp_pixels
+from lift3d_model.geometry import in_image, land, pixel_centres, view_to_view
 from lift3d_model.sampling import nearest_index, pick, sample_bilinear
 from pipeline.benchmark.ablations import corrector_off
 from pipeline.benchmark.catalogue import VIEW_OPERATORS, Entry
@@ -132,7 +132,10 @@ def warped_values(seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
     pixels = pixel_centres(h, w, seen.stride)
     last = views.sizes[seen.target].flip(0) - 0.5
     depth = seen.depths.belief(seen.target)[0].flatten()[nearest_index(pixels.minimum(last), height, width)]
-    landed, z = warp_pixels(*view_to_view(views.K, views.world_from_cam, seen.target, sources), pixels, depth)
+    A, b = view_to_view(views.K, views.world_from_cam, seen.target, sources)
+    found = [torch.stack(land(*one, pixels.T.float(), depth[None])) for one in zip(A, b, strict=True)]
+    x, y, z = torch.cat(found, dim=1)
+    landed = torch.stack([x, y], dim=-1)
     stored = pick(seen.depths.mode, sources, nearest_index(landed, height, width))
     sees = in_image(landed, z, views.sizes[sources]) & ((stored - z).abs() < SAME_SURFACE * z) & (depth > 0)
     values = sample_bilinear(seen.features[:-1], landed, seen.stride)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from lift3d_model import reference
 from lift3d_model.geometry import (
     in_image,
+    land,
     pixel_centres,
     project,
     rigid_inverse,
     scaled_intrinsics,
     unproject,
     view_to_view,
-    warp_pixels,
 )
 
 DTYPES = {torch.float32: 2e-4, torch.float64: 1e-9}
@@ -30,6 +30,12 @@ def _cameras(seed, batch, dtype):
     pose[..., :3, :3], pose[..., :3, 3], pose[..., 3, 3] = turn, rng.normal(0, 2, (*batch, 3)), 1
     K = np.broadcast_to(np.array([[60.0, 0.5, 31.0], [0.0, 55.0, 25.0], [0.0, 0.0, 1.0]]), (*batch, 3, 3))
     return torch.from_numpy(K.copy()).to(dtype), torch.from_numpy(pose).to(dtype)
+
+
+def _landed(A, b, pixels, depth):
+    """Pixels [N, 2] at depths [P, N] in every source: [S, P, N, 2], and their depths there [S, P, N]."""
+    found = [land(*one, pixels.T.float(), depth.float()) for one in zip(A, b, strict=True)]
+    return torch.stack([torch.stack([x, y], dim=-1) for x, y, _ in found]), torch.stack([z for *_, z in found])
 
 
 @settings(deadline=None, max_examples=25)
@@ -69,22 +75,22 @@ def test_view_to_view_is_the_way_through_the_world_wherever_the_world_is(seed, a
     expected, z = project(world.expand(2, -1, -1), K[sources], pose[sources])
     shifted = pose.clone()
     shifted[:, :3, 3] += away
-    landed, there = warp_pixels(*view_to_view(K, shifted, 0, sources), pixels, depth)
+    landed, there = (found[:, 0] for found in _landed(*view_to_view(K, shifted, 0, sources), pixels, depth[None]))
     clear = z.abs() > 0.1
     torch.testing.assert_close(there.double(), z, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(landed.double()[clear], expected[clear], atol=2e-3, rtol=1e-4)
 
 
-def test_warping_several_samples_is_warping_each(random_views):
+def test_a_pixel_lands_in_the_same_place_whatever_lands_with_it(random_views):
     views, _ = random_views(1, 0.05)
     A, b = view_to_view(views.K, views.world_from_cam, 0, torch.tensor([1, 2]))
     pixels, depth = pixel_centres(3, 4), torch.rand(5, 12) + 1.5
-    landed, z = warp_pixels(A, b, pixels, depth)
+    landed, z = _landed(A, b, pixels, depth)
     assert landed.shape == (2, 5, 12, 2)
     for p in range(5):
-        one, its_depth = warp_pixels(A, b, pixels, depth[p])
-        torch.testing.assert_close(landed[:, p], one)
-        torch.testing.assert_close(z[:, p], its_depth)
+        one, its_depth = _landed(A, b, pixels[:7], depth[p : p + 1, :7])
+        assert torch.equal(landed[:, p : p + 1, :7], one)
+        assert torch.equal(z[:, p : p + 1, :7], its_depth)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -93,7 +99,8 @@ def test_warp_equals_the_slow_twin(random_views, slow, seed):
     twin = slow(views, depths)
     pixels = pixel_centres(4, 4, 2.5)
     depth = torch.rand(16, generator=torch.Generator().manual_seed(seed)) + 1.5
-    landed, z = warp_pixels(*view_to_view(views.K, views.world_from_cam, 0, torch.tensor([1, 2])), pixels, depth)
+    A, b = view_to_view(views.K, views.world_from_cam, 0, torch.tensor([1, 2]))
+    landed, z = (found[:, 0] for found in _landed(A, b, pixels, depth[None]))
     for s, source in enumerate((1, 2)):
         for r in range(16):
             expected = reference.warp(twin, 0, source, tuple(pixels[r].tolist()), float(depth[r]))
@@ -103,9 +110,9 @@ def test_warp_equals_the_slow_twin(random_views, slow, seed):
 def test_a_pixel_seen_from_its_own_view_stays_where_it_is(random_views):
     views, _ = random_views(2, 0.05)
     A, b = view_to_view(views.K, views.world_from_cam, 1, torch.tensor([1]))
-    landed, z = warp_pixels(A, b, pixel_centres(9, 11), torch.full((99,), 2.0))
-    torch.testing.assert_close(landed[0].double(), pixel_centres(9, 11), atol=1e-4, rtol=0)
-    torch.testing.assert_close(z[0], torch.full((99,), 2.0))
+    landed, z = _landed(A, b, pixel_centres(9, 11), torch.full((1, 99), 2.0))
+    torch.testing.assert_close(landed[0, 0].double(), pixel_centres(9, 11), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z[0, 0], torch.full((99,), 2.0))
 
 
 def test_cells_are_centred_on_the_pixels_they_cover():
