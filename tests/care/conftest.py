@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.store.files import open_files
+
 
 def _of(folder):
     path = Path(__file__).parents[1] / folder / "conftest.py"
@@ -45,3 +47,36 @@ def roomy_world():
     module = _of("store")
     module.H, module.W = 96, 128
     return module.World()
+
+
+class Killed(BaseException):
+    """Stands for the process's end."""
+
+
+@pytest.fixture
+def survives(monkeypatch):
+    """`survives(module, uri, step, work)`: whether `work` ends without its `step`-th change of the store: that kills."""
+
+    def attempt(module, uri, step, work):
+        files, left = open_files(uri), [step]
+
+        def mortal(action):
+            def act(*arguments):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return action(*arguments)
+
+            return act
+
+        for name in ("put", "move", "delete"):
+            setattr(files, name, mortal(getattr(files, name)))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "open_store", lambda _: files)
+            try:
+                work()
+            except Killed:
+                return False
+        return True
+
+    return attempt

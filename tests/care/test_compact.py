@@ -88,11 +88,7 @@ def test_only_what_is_chosen_is_compacted(versions, uri, world):
         compact(uri, operator="clip")
 
 
-class Killed(BaseException):
-    """Stands for the process's end."""
-
-
-def test_a_compaction_that_is_killed_anywhere_loses_nothing(tmp_path, world, monkeypatch):
+def test_a_compaction_that_is_killed_anywhere_loses_nothing(tmp_path, world, survives):
     step, ended = 0, False
     while not ended:
         uri = str(tmp_path / str(step))
@@ -100,26 +96,7 @@ def test_a_compaction_that_is_killed_anywhere_loses_nothing(tmp_path, world, mon
         store.prepare()
         world.label(store, "room", 6, 2)
         rows, done = content(uri), store.done_all("indoor")
-        files, left = open_files(uri), [step]
-
-        def mortal(action, left=left):
-            def act(*arguments):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Killed
-                return action(*arguments)
-
-            return act
-
-        for name in ("put", "move", "delete"):
-            setattr(files, name, mortal(getattr(files, name)))
-        monkeypatch.setattr(compact_module, "open_store", lambda _, files=files: files)
-        try:
-            compact(uri)
-            ended = True
-        except Killed:
-            pass
-        monkeypatch.undo()
+        ended = survives(compact_module, uri, step, lambda uri=uri: compact(uri))
         store.recover()
         assert store.done_all("indoor") == done, f"step {step}"
         pd.testing.assert_frame_equal(content(uri), rows)

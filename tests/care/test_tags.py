@@ -72,11 +72,7 @@ def test_after_a_rollback_the_next_run_resumes_from_what_is_shown(versions, uri,
     assert versions.done("indoor", "room")["0002"] == "c-0002" and validate(uri).problems == ()
 
 
-class Killed(BaseException):
-    """Stands for the process's end."""
-
-
-def test_a_rollback_that_is_killed_anywhere_is_finished_or_undone(tmp_path, world, again, monkeypatch):
+def test_a_rollback_that_is_killed_anywhere_is_finished_or_undone(tmp_path, world, again, survives):
     step, ended = 0, False
     while not ended:
         uri = str(tmp_path / str(step))
@@ -87,27 +83,7 @@ def test_a_rollback_that_is_killed_anywhere_is_finished_or_undone(tmp_path, worl
         make_tag(uri, "before")
         again(store)
         after = content(uri)
-        left = [step]
-
-        def mortal(action, left=left):
-            def act(*arguments):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Killed
-                return action(*arguments)
-
-            return act
-
-        files = open_files(uri)
-        for name in ("put", "move", "delete"):
-            setattr(files, name, mortal(getattr(files, name)))
-        monkeypatch.setattr(tags, "open_store", lambda _, files=files: files)
-        try:
-            rollback(uri, "before")
-            ended = True
-        except Killed:
-            pass
-        monkeypatch.undo()
+        ended = survives(tags, uri, step, lambda uri=uri: rollback(uri, "before"))
         store.recover()
         shown = content(uri)
         assert shown.equals(before) or shown.equals(after), f"step {step}"
