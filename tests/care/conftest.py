@@ -55,7 +55,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def survives(monkeypatch):
-    """`survives(module, uri, step, work)`: whether `work` ends without its `step`-th change of the store: that kills."""
+    """`survives(module, uri, step, work)`: whether `work` ends without its `step`-th change of the store, its death."""
 
     def attempt(module, uri, step, work):
         files, left = open_files(uri), [step]
