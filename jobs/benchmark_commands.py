@@ -1,4 +1,4 @@
-"""Commands that measure lifting: benchmark lift, benchmark speed."""
+"""Commands that measure: benchmark lift, benchmark speed, benchmark engine."""
 
 from __future__ import annotations
 
@@ -64,3 +64,25 @@ def benchmark_speed(
 
     where = scene and located(scene, "scene")
     print(measure(SpeedOptions(where, operator_channels, parse_threads(threads), rounds, quick), out, write).markdown())
+
+
+@app.command("engine")
+def benchmark_engine(
+    parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="overhead, scratch, memory, makespan.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often every case is measured, in turns.")] = 3,
+    rooms: Annotated[int, typer.Option(min=2, help="Copies of the sample room in a run.")] = 10,
+    workers: Annotated[str, typer.Option(metavar="N,N,...", help="Processes at work, each measured.")] = "1,2",
+    out: Annotated[Path | None, typer.Option(help="Folder of the measurements; other parts' stay.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small numbers, one round: no figure means anything.")] = False,
+) -> None:
+    """Time the engines against a plain loop over the same operator and lift; memory, idle workers, scratch space.
+
+    Example: lift3d benchmark engine --parts overhead --out out/engine
+    """
+    from pipeline.benchmark.engine import EngineOptions, parse_parts
+    from pipeline.benchmark.engine import benchmark_engine as measure
+    from pipeline.benchmark.speed import parse_threads
+
+    asked = EngineOptions(parse_parts(parts), rounds, rooms, parse_threads(workers, "--workers"), quick)
+    print(measure(asked, out, write).markdown())

@@ -88,11 +88,11 @@ class _Plan:
         return list(dict.fromkeys(listed))
 
 
-def parse_threads(text: str) -> tuple[int, ...]:
+def parse_threads(text: str, option: str = "--threads") -> tuple[int, ...]:
     """ "1,2" -> (1, 2). Raises `ConfigError`."""
     words = text.split(",")
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise ConfigError(f"--threads {text!r:.80} is not a list of positive numbers", remedy="for example 1,2")
+        raise ConfigError(f"{option} {text!r:.80} is not a list of positive numbers", remedy="for example 1,2")
     return tuple(dict.fromkeys(map(int, words)))
 
 
