@@ -24,6 +24,7 @@ from pipeline.loading import LoadedView, as_images, load_view
 from pipeline.plan import halves
 from pipeline.predicting import Encoded, batches, encode_batch
 from pipeline.records import make_record
+from pipeline.rounds import rounds_before
 from pipeline.scratch import NO_SCRATCH, Scratch
 from pipeline.store import operator_slug
 from pipeline.tries import UNTRIED, Tries, hold_hopeless, is_untouchable
@@ -102,27 +103,75 @@ class Labeler:
         pool = ThreadPoolExecutor(DECODERS)
         try:
             with torch.inference_mode():
-                encoded: dict[str, Encoded] = {}
-                usable = []
                 known = self._memory.recall(chunk)
-                for batch in batches(self._decoded(chunk, known, pool, faults, clock, tries), self._batch_size(tries)):
-                    with clock("encode"):
-                        encoded.update(self._seen(chunk.scene, batch, faults, tries))
-                    usable += [view for view in batch if view.frame.id in encoded]
+                lost: set[str] = set()
+                for part in rounds_before(chunk, known, self._config.lift):
+                    known = self._corrected(part, known, pool, faults, clock, tries, lost)
+                usable, encoded = self._looked_at(chunk, known, pool, faults, clock, tries, lost)
                 records = self._lift(chunk, known, usable, encoded, faults, clock, tries)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return ChunkResult(tuple(records), faults.quarantine(chunk.target_ids), dict(clock.seconds))
 
+    def _looked_at(
+        self,
+        chunk: Chunk,
+        known: Known,
+        pool: ThreadPoolExecutor,
+        faults: Faults,
+        clock: Clock,
+        tries: Tries,
+        lost: set[str],
+    ) -> tuple[list[LoadedView], dict[str, Encoded]]:
+        """The views that a chunk has to look at and that are usable, and what the operator sees in them.
+
+        Those that are lost are not tried once more, and those that turn out to be are added.
+        """
+        encoded: dict[str, Encoded] = {}
+        usable = []
+        wanted = [chunk.frames[v] for v in sorted(known.loaded(chunk, self._config.lift))]
+        frames = [frame for frame in wanted if frame.id not in lost and not is_untouchable(frame.id, tries)]
+        for batch in batches(self._decoded(frames, pool, faults, clock, tries), self._batch_size(tries)):
+            with clock("encode"):
+                encoded.update(self._seen(chunk.scene, batch, faults, tries))
+            usable += [view for view in batch if view.frame.id in encoded]
+        lost.update({frame.id for frame in frames} - encoded.keys())
+        return usable, encoded
+
+    def _corrected(
+        self,
+        part: Chunk,
+        known: Known,
+        pool: ThreadPoolExecutor,
+        faults: Faults,
+        clock: Clock,
+        tries: Tries,
+        lost: set[str],
+    ) -> Known:
+        """What is known once a portion of source views is corrected; where that fails, the chunk does it at once."""
+        alone = Known(corrects=False, swept=known.swept)
+        views, encoded = self._looked_at(part, alone, pool, faults, clock, tries, lost)
+        ids = [frame for frame in part.target_ids if frame not in faults]
+        if not ids or tries.ended("geometry", ids):
+            return known
+        with tries.step("geometry", *ids, limit_s=self._limit_s * len(part.frames)), clock("geometry"):
+            lift = self._prepare(part, alone, views, encoded, faults)
+            with faults.guard("geometry", *ids), time_limit(self._limit_s * len(part.frames), "correcting class maps"):
+                if lift is not None:
+                    lift.correct(ids)
+                    self._keep(part, alone, views, lift)
+        if lift is None or faults.forgive(*ids):
+            return known
+        corrected = {**known.corrected, **lift.corrected_now()}
+        return replace(known, corrected=corrected, swept={**known.swept, **lift.swept_now()})
+
     def _batch_size(self, tries: Tries) -> int:
         return 1 if tries.careful else self._batch
 
     def _decoded(
-        self, chunk: Chunk, known: Known, pool: ThreadPoolExecutor, faults: Faults, clock: Clock, tries: Tries
+        self, frames: list[Frame], pool: ThreadPoolExecutor, faults: Faults, clock: Clock, tries: Tries
     ) -> Iterator[LoadedView]:
         """Views in order, read and decoded by a few threads ahead of the operator; in careful work, one at a time."""
-        wanted = (chunk.frames[v] for v in sorted(known.loaded(chunk, self._config.lift)))
-        frames = [frame for frame in wanted if not is_untouchable(frame.id, tries)]
         loading: dict[str, Future[LoadedView]] = {}
         if not tries.careful:
             loading = {frame.id: pool.submit(load_view, frame, self._config.lift) for frame in frames}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -133,6 +133,12 @@ class ChunkLift:
 
     def _swept_before(self) -> list[tuple[str, Sweep]]:
         return [(frame, sweep) for frame, sweep in self._known.swept.items() if frame in self._position]
+
+    def correct(self, frames: Iterable[str]) -> None:
+        """Correct the class maps of views, for chunks that look at them (`corrected_now`)."""
+        for frame in frames:
+            if frame in self._position:
+                self._source_ids(self._position[frame])
 
     def corrected_now(self) -> dict[str, Tensor]:
         """Class maps [H, W] that were corrected here, by frame id."""

@@ -23,6 +23,8 @@ from schemas.scene import Chunk, Frame, FrameIssue, Scene
 DEPTH_FRAMES = 12
 """Depth maps a scene that are opened to learn how far away things are."""
 DEPTH_QUANTILES = (0.1, 0.5, 0.9)
+MOST_VIEWS = 192
+"""Views that a chunk's targets look at, at most, unless a single one does: memory does not grow with the scene."""
 
 Sources = Sequence[tuple[int, ...]]
 
@@ -85,8 +87,8 @@ def plan_scene(
     current = [done.get(frame.id) == mark for frame, mark in zip(scene.frames, fingerprints, strict=True)]
     to_do = [i for i, frame in enumerate(scene.frames) if not current[i] and (pick is None or pick(frame))]
     chunks = []
-    for _, block in groupby(to_do, key=lambda target: target // config.plan.chunk):
-        targets = list(block)
+    blocks = (list(block) for _, block in groupby(to_do, key=lambda target: target // config.plan.chunk))
+    for targets in (part for block in blocks for part in _cut(block, sources)):
         replaces = any(scene.frames[target].id in done for target in targets)
         needed = _needed(scene.frames, targets, sources, config.lift, reach)
         chunk = _chunk(scene, targets, sources, fingerprints, needed, replaces)
@@ -106,19 +108,37 @@ def halves(chunk: Chunk, lift: LiftConfig, *, corrects: bool = True) -> list[Chu
     reach = _reach(lift, corrects)
     parts = []
     for of in (slice(middle), slice(middle, None)):
-        needed = sorted(_needed(chunk.frames, chunk.targets[of], chunk.sources, lift, reach))
-        place = {view: position for position, view in enumerate(needed)}
-        parts.append(
-            replace(
-                chunk,
-                frames=tuple(chunk.frames[view] for view in needed),
-                targets=tuple(place[target] for target in chunk.targets[of]),
-                sources=tuple(tuple(place[s] for s in chunk.sources[view] if s in place) for view in needed),
-                fingerprints=chunk.fingerprints[of],
-                parts=chunk.parts[of],
-            )
-        )
+        part = narrowed(chunk, chunk.targets[of], lift, reach)
+        parts.append(replace(part, fingerprints=chunk.fingerprints[of], parts=chunk.parts[of]))
     return parts
+
+
+def narrowed(chunk: Chunk, targets: Sequence[int], lift: LiftConfig, reach: int) -> Chunk:
+    """A chunk with other targets among its views, and only the views that these need; without what is told of targets.
+
+    Args:
+        targets: positions of the chunk's views.
+        lift: that the chunk was planned with.
+        reach: how many steps of sources the targets look through.
+    """
+    needed = sorted(_needed(chunk.frames, targets, chunk.sources, lift, reach))
+    place = {view: position for position, view in enumerate(needed)}
+    return replace(
+        chunk,
+        frames=tuple(chunk.frames[view] for view in needed),
+        targets=tuple(place[target] for target in targets),
+        sources=tuple(tuple(place[s] for s in chunk.sources[view] if s in place) for view in needed),
+        fingerprints=("",) * len(targets),
+        parts=(),
+    )
+
+
+def _cut(targets: list[int], sources: Sources) -> list[list[int]]:
+    """Targets of a chunk in halves, quarters..., until none looks at more than `MOST_VIEWS` views."""
+    if len(targets) == 1 or len(_reached(targets, sources, 1)) <= MOST_VIEWS:
+        return [targets]
+    middle = len(targets) // 2
+    return _cut(targets[:middle], sources) + _cut(targets[middle:], sources)
 
 
 def _reach(lift: LiftConfig, corrects: bool) -> int:

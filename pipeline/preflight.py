@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 
 from pipeline.assets import local_path
+from pipeline.plan import MOST_VIEWS
 from pipeline.reach import existing
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, StoreError
@@ -101,8 +103,12 @@ def fit_pool(config: EngineConfig, nodes: Sequence[Node]) -> Pool:
 
 
 def worker_memory(chunks: Iterable[Chunk], *, lifts: bool) -> int:
-    """Bytes of memory that a worker needs at least for the largest chunk; on a GPU some of it is the GPU's."""
-    largest = max((sum(f.camera.height * f.camera.width for f in chunk.frames) for chunk in chunks), default=0)
+    """Bytes of memory that a worker needs at least for the largest chunk; on a GPU some of it is the GPU's.
+
+    Of a chunk's views, no more than `MOST_VIEWS` are held at once.
+    """
+    sizes = ([f.camera.height * f.camera.width for f in chunk.frames] for chunk in chunks)
+    largest = max((sum(nlargest(MOST_VIEWS, pixels)) for pixels in sizes), default=0)
     return WORKER_BYTES + (PIXEL_BYTES * largest if lifts else 0)
 
 

@@ -6,9 +6,11 @@ operator, lifts, and forgets what it made.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -76,12 +78,15 @@ class EngineRun:
         spans: its chunks, in the order in which they began.
         startup_s: from the start of the process to the first chunk.
         wall_s: of the whole process.
+        cpu_s: processor seconds a frame of all its processes, from the end of its first chunk to that of its last; 0
+            where this cannot be told, or where chunks overlap.
         driver_mb, worker_mb: peak resident memory of the driver and of the largest worker; 0 for a loop.
     """
 
     spans: tuple[Span, ...]
     startup_s: float
     wall_s: float
+    cpu_s: float = 0.0
     driver_mb: float = 0.0
     worker_mb: float = 0.0
 
@@ -123,13 +128,15 @@ def _engine(case: EngineCase, started: float) -> EngineRun:
     from pipeline.store import read_run
 
     events = Path(f"{case.store}.events.jsonl")
-    summary = run_labeling(case.config(str(events)), on_progress=lambda progress: None)
+    spent: list[float] = []
+    summary = run_labeling(case.config(str(events)), on_progress=lambda progress: spent.append(tree_cpu_s()))
     memory = read_run(case.store, summary.run_id)["memory"]
     spans = spans_of(events)
     return EngineRun(
         spans,
         startup_s=spans[0].began - started,
         wall_s=time() - started,
+        cpu_s=_a_frame(spans, spent),
         driver_mb=memory["driver_peak_bytes"] / 2**20,
         worker_mb=memory["worker_peak_bytes"] / 2**20,
     )
@@ -149,12 +156,13 @@ def spans_of(events: Path) -> tuple[Span, ...]:
 def _loop(case: EngineCase, started: float) -> EngineRun:
     """The same chunks, dealt out to as many processes as there are workers; this one is the first."""
     chunks = _chunks(case)
+    spent: list[float] = []
     shares = [chunks[w :: case.workers] for w in range(case.workers)]
     with ProcessPoolExecutor(max(1, case.workers - 1), mp_context=get_context("spawn")) as others:
         waiting = [others.submit(plain_loop, case, share) for share in shares[1:]]
-        spans = [*plain_loop(case, shares[0]), *(span for other in waiting for span in other.result())]
+        spans = [*plain_loop(case, shares[0], spent), *(span for other in waiting for span in other.result())]
     spans.sort(key=lambda span: span.began)
-    return EngineRun(tuple(spans), spans[0].began - started, time() - started)
+    return EngineRun(tuple(spans), spans[0].began - started, time() - started, _a_frame(spans, spent))
 
 
 def _chunks(case: EngineCase) -> list[Chunk]:
@@ -171,10 +179,8 @@ def _chunks(case: EngineCase) -> list[Chunk]:
     return [chunk for scene in scenes for chunk in plan_scene(scene, config, "loop", {}, corrects=corrects).chunks]
 
 
-def plain_loop(case: EngineCase, chunks: Sequence[Chunk]) -> list[Span]:
-    """Read, predict and lift chunk after chunk, with one compute thread."""
-    import os
-
+def plain_loop(case: EngineCase, chunks: Sequence[Chunk], spent: list[float] | None = None) -> list[Span]:
+    """Read, predict and lift chunk after chunk, with one compute thread; `spent` gets `tree_cpu_s` after each."""
     import torch
 
     from lift3d_model import Lift3D
@@ -191,8 +197,32 @@ def plain_loop(case: EngineCase, chunks: Sequence[Chunk]) -> list[Span]:
         began, clock = time(), perf_counter()
         with torch.inference_mode():
             frames = sum(1 for _ in lifted(chunk, config, operator, model))
+        if spent is not None:
+            spent.append(tree_cpu_s())
         spans.append(Span(f"loop:{os.getpid()}", began, began + perf_counter() - clock, frames))
     return spans
+
+
+def tree_cpu_s() -> float:
+    """Processor seconds of this process and all that it started, as far as they live; 0 where there is no /proc."""
+    spent, parent = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            parent[int(path.parent.name)] = int(fields[1])
+            spent[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    tree, more = {os.getpid()}, True
+    while more:
+        found = {process for process, of in parent.items() if of in tree} - tree
+        tree, more = tree | found, bool(found)
+    return sum(spent.get(process, 0.0) for process in tree)
+
+
+def _a_frame(spans: Sequence[Span], spent: Sequence[float]) -> float:
+    """Processor seconds a frame from what was spent after each chunk, one after another."""
+    frames = sum(span.frames for span in spans[1:])
+    alone = len({span.worker for span in spans}) == 1 and len(spans) == len(spent)
+    return (spent[-1] - spent[0]) / frames if alone and frames else 0.0
 
 
 def lifted(chunk: Chunk, config: LabelingConfig, operator: Any, model: Any) -> Iterable[Any]:

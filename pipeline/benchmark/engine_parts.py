@@ -32,7 +32,7 @@ BANDS = "pipeline.benchmark.engine_data:Bands"
 def overhead(bench: Bench) -> list[Table]:
     """Frames a second of the engines beside the loop: as many processes, one compute thread each."""
     case = _rooms(bench, 2 if bench.options.quick else bench.options.rooms)
-    columns = ("workers", "", "of the loop", "frames/s", "start-up s", "whole run s")
+    columns = ("workers", "", "frames/s of the loop's", "of its processor s", "frames/s", "start-up s", "whole run s")
     rows: list[tuple[Cell, ...]] = []
     for workers in bench.options.workers:
         hows: tuple[How, ...] = ("loop", "local", "ray") if workers == 1 else ("loop", "ray")
@@ -43,7 +43,9 @@ def overhead(bench: Bench) -> list[Table]:
             ratios = [a.rate / b.rate if b.rate else 0.0 for a, b in zip(found, loop, strict=True)]
             rates, starts = [one.rate for one in found], [one.startup_s for one in found]
             walls = [one.wall_s for one in found]
-            rows.append((workers, name.rpartition(",")[0], *map(_range, (ratios, rates, starts, walls))))
+            spent = [a.cpu_s / b.cpu_s for a, b in zip(found, loop, strict=True) if a.cpu_s and b.cpu_s]
+            row = _range(ratios), _range(spent) if spent else None, *map(_range, (rates, starts, walls))
+            rows.append((workers, name.rpartition(",")[0], *row))
     title = f"Steady state, {bench.options.rooms} rooms of 24 views, 320x240, precomputed classes, depth lift"
     return [Table(title, columns, tuple(rows))]
 
