@@ -32,10 +32,11 @@ from lift3d_model.weighting import load_weighting
 
 VOTES_FOR, VOTES_AGAINST = 0.25, 1.5
 """Votes for and against every class before anybody is heard: little evidence is little confidence."""
-ODDS, ODDS_SHARE, ODDS_RAW = 0.25, 2.3, 1.83
-"""Log odds that a class is right: offset, and their growth with the log odds of its share of the votes and with the
-agreement of raw predictions. A logistic regression on training rooms: both geometries, 4 to 16 sources, much noise and
-none."""
+ODDS, ODDS_SHARE, ODDS_VIEW, ODDS_RAW = -0.87, 2.13, 2.12, 2.15
+"""Log odds that a class is right: offset, and their growth with the log odds of its share of the votes, with how far
+raw predictions of other views agree all over this view (operators that contradict each other everywhere deserve less
+trust anywhere), and with that times how far raw predictions agree here. A logistic regression on training rooms: both
+geometries, 4 to 16 sources, much noise and none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +95,33 @@ class Lifted:
             classes, how likely the finished class is right; and the mean share of the other views' base weight that
             agrees, None where they have none.
         """
-        confidence = self._class_confidence(similarity) if self.classes is not None else self._agreeing(similarity)
+        consistency = self._consistency(similarity)
+        if self.classes is None:
+            return self._agreeing(similarity), consistency
+        return self._class_confidence(similarity, consistency or 0.0), consistency
+
+    def _consistency(self, similarity: Tensor) -> float | None:
         others = self.witnesses.slot < self.sources
         base = self.witnesses.weight[others]
         total = base.sum(0)
         seen = total > 0
         if not bool(seen.any()):
-            return confidence, None
+            return None
         share = (base * similarity[others]).sum(0)[seen] / total[seen]
-        return confidence, float(share.mean(dtype=torch.float64))
+        return float(share.mean(dtype=torch.float64))
 
     def _agreeing(self, similarity: Tensor) -> Tensor:
         """[R]: agreeing weight over total weight plus one."""
         return (self.weight * similarity).sum(0) / (self.support + 1.0)
 
-    def _class_confidence(self, similarity: Tensor) -> Tensor:
+    def _class_confidence(self, similarity: Tensor, consistency: float) -> Tensor:
         """[R]: how likely the best class is right, by its votes, how many there are, and how raw predictions agree."""
         support = self.support
         votes_for = self.values.flatten(1).amax(0) * support + VOTES_FOR
         raw = (self.weight * similarity).sum(0) / support.clamp_min(1e-9)
         share = votes_for / (support + VOTES_FOR + VOTES_AGAINST)
-        return (ODDS + ODDS_SHARE * share.logit() + ODDS_RAW * raw).sigmoid() * (support > 0)
+        odds = ODDS + ODDS_SHARE * share.logit() + consistency * (ODDS_VIEW + ODDS_RAW * raw)
+        return odds.sigmoid() * (support > 0)
 
 
 class Lift3D:

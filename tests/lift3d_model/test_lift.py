@@ -95,8 +95,7 @@ def test_without_anyone_elses_evidence_the_own_prediction_stands(room, sources):
     confidence, consistency = lifted.agreement(torch.ones_like(lifted.weight))
     assert consistency is None
     assert (confidence > 0).all()
-    agreed = _lift_ids(room, room.ids)
-    assert confidence.max() < 0.9 < agreed.agreement(torch.ones_like(agreed.weight))[0].median()
+    assert (confidence < 0.5).all()
 
 
 def test_without_sources_a_novel_view_is_empty(room):
@@ -114,7 +113,7 @@ def test_confidence_grows_with_agreeing_evidence(room):
     assert 0 < of_few < of_many < 1
     doubted, consistency = many.agreement(torch.zeros_like(many.weight))
     assert (doubted <= many.agreement(torch.ones_like(many.weight))[0]).all()
-    assert 1 - float(doubted.mean()) > 3 * (1 - of_many)
+    assert float(doubted.mean()) < of_many - 0.1
     assert consistency == 0.0
 
 
@@ -274,3 +273,15 @@ def test_a_rendered_depth_replaces_the_targets_own_alone(room):
     assert mode.max() < 10
     assert torch.equal(found.belief(0)[0], room.depth[0]) and torch.equal(found.mode[TARGET], spoiled.mode[TARGET])
     assert torch.equal(trust > 0, mode > 0)
+
+
+def test_views_that_contradict_each_other_elsewhere_are_believed_less_here(room):
+    """The same votes here, with the rest of the view in agreement or in dispute."""
+    lifted = _lift_ids(room, room.ids)
+    here = torch.zeros_like(lifted.weight, dtype=torch.bool)
+    here[:, : here.shape[1] // 4] = True
+    disputed = torch.where(here, 1.0, 0.3)
+    trusting, doubting = (lifted.agreement(similarity)[0] for similarity in (torch.ones_like(disputed), disputed))
+    assert (doubting <= trusting).all()
+    known = here[0] & (trusting > 0)
+    assert (doubting[known] < trusting[known]).all()
