@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.fingerprint import corrected_digest, geometry_of, view_digests, work_digest
-from pipeline.scratch import Scratch
+from pipeline.scratch import Scratch, worth_keeping
 from schemas.config import LiftConfig
 from schemas.scene import Chunk, Frame
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from lift3d_model.density import Sweep
     from pipeline.predicting import Encoded
-
-WORTH_S = 0.02
-"""Seconds that predicting a view must take for the prediction to be kept: reading one back takes a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +115,11 @@ class ViewMemory:
         return Encoded(maps.get("features"), maps.get("ids"))
 
     def keep_encoded(self, scene: str, frame: Frame, encoded: Encoded, seconds: float) -> None:
-        """Keep what the operator saw in a view, if making it took long enough."""
-        if not self._scratch.keeps or seconds < WORTH_S:
-            return
+        """Keep what the operator saw in a view, if making it took longer than keeping it."""
         maps = {"features": encoded.features, "ids": encoded.ids}
+        size = sum(values.nbytes for values in maps.values() if values is not None)
+        if not self._scratch.keeps or not worth_keeping(seconds, size):
+            return
         arrays = {name: values.cpu().numpy() for name, values in maps.items() if values is not None}
         self._scratch.put("encoded", self._encoded_key(scene, frame), arrays)
 

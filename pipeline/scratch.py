@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
+KEEPING_S, KEEPING_BYTES_PER_S = 0.002, 150e6
+"""What keeping arrays and reading them back a few times costs: for each file, and for their bytes (docs/speed.md)."""
 ABANDONED_S = 2 * 86400.0
 """Folders of runs that nobody has written to for so long are removed."""
 MOST_BYTES = 8 * 2**30
@@ -70,6 +72,11 @@ def sweep(root: Path | None) -> None:
         for folder in root.iterdir():
             if folder.is_dir() and not folder.is_symlink() and time() - folder.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def worth_keeping(seconds: float, size: int) -> bool:
+    """Whether arrays of `size` bytes are kept and read back in less time than making them anew took."""
+    return seconds > KEEPING_S + size / KEEPING_BYTES_PER_S
 
 
 class Scratch:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline import Labeler, known
 from pipeline.plan import plan_scene
-from pipeline.scratch import Scratch, discard, scratch_root
+from pipeline.scratch import Scratch, discard, scratch_root, worth_keeping
 from schemas.config import parse_config
 from schemas.errors import ConfigError
 
@@ -19,7 +19,7 @@ PLENTY = 1 << 30
 
 @pytest.fixture(autouse=True)
 def every_prediction_is_worth_keeping(monkeypatch):
-    monkeypatch.setattr(known, "WORTH_S", 0.0)
+    monkeypatch.setattr(known, "worth_keeping", lambda seconds, size: True)
 
 
 class Counted:
@@ -116,6 +116,13 @@ def test_other_settings_and_other_operators_find_nothing(sound_room, operators, 
     for operator, lift in ((Other(), {}), (operators["classes"](), {"self_weight": 3.0})):
         plain, _, _ = _label(sound_room, operator, method="depth", **lift)
         _same(_label(sound_room, operator, scratch, method="depth", **lift)[0], plain)
+
+
+def test_what_is_cheaper_to_make_than_to_keep_is_not_kept():
+    assert not worth_keeping(0.001, 1000)
+    assert worth_keeping(0.05, 240 * 320 * 2)
+    assert not worth_keeping(0.05, 1024 * 70 * 93 * 4)
+    assert worth_keeping(1.0, 1024 * 70 * 93 * 4)
 
 
 def test_a_full_quota_and_a_missing_folder_only_cost_time(tmp_path):
