@@ -58,7 +58,7 @@ class LiftConfig(_Section):
     """Geometry: auto (depth where a frame has it, else RGB), rgb, depth, or none (store the raw 2D prediction)."""
     mode: LiftMode = "label"
     """label: the target image exists and is one of its own sources; novel: it is predicted from the others alone."""
-    sources: int = Field(24, ge=1, le=64)
+    sources: int = Field(16, ge=1, le=64)
     """Source views a target."""
     self_weight: float = Field(1.0, ge=0.0)
     """Weight of the target's own prediction relative to one fully visible source (label mode)."""
