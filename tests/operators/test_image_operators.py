@@ -1,0 +1,87 @@
+"""Edges, VOC classes and painted style with their real weights, where these can be had."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.operators import build_operator
+from pipeline.operators.contract import check_decoded, check_encoded
+from schemas.errors import ConfigError, MissingWeightsError
+
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+CANDY = WEIGHTS / "style_ncnn" / "candy.bin"
+DEEPLAB = WEIGHTS / "deeplab_voc" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
+
+
+def given(path: Path, package: str) -> str:
+    pytest.importorskip(package)
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not on this machine")
+    return str(path)
+
+
+def predicted(operator: Any, batch: Any) -> torch.Tensor:
+    """Encoded and decoded, both checked against the contract."""
+    features = operator.encode(batch)
+    check_encoded(operator, features, batch)
+    decoded = operator.decode(features, batch.images.shape[-2:])
+    check_decoded(operator, decoded, batch.images.shape[-2:], len(batch.frames))
+    return decoded
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_edges_are_where_brightness_jumps(make_batch: Any, stride: int) -> None:
+    pytest.importorskip("h5py")
+    images = torch.full((1, 3, 61, 90), 0.2)
+    images[..., 45:] = 0.9
+    edges = predicted(build_operator("edges", {"stride": stride}), make_batch(images))[0, 0]
+    assert edges[20:40, 43:47].amax(1).min() > 0.4
+    assert edges[20:40, 10:30].max() < 0.2
+
+
+def test_a_painting_is_of_its_image_and_of_no_other_in_the_batch(make_batch: Any) -> None:
+    operator = build_operator(f"style:{given(CANDY, 'ncnn')}")
+    images = torch.rand(2, 3, 37, 50, generator=torch.Generator().manual_seed(1))
+    both = predicted(operator, make_batch(images))
+    assert torch.equal(both[1:], predicted(operator, make_batch(images[1:])))
+    assert not torch.equal(both[0], both[1])
+
+
+def test_a_network_cut_in_the_middle_paints_the_same(make_batch: Any) -> None:
+    spec = f"style:{given(CANDY, 'ncnn')}"
+    whole, cut = build_operator(spec), build_operator(spec, {"lift": "features"})
+    batch = make_batch((1, 37, 50))
+    features = cut.encode(batch)
+    check_encoded(cut, features, batch)
+    assert features.shape[1] == 128
+    assert whole.fingerprint() != cut.fingerprint()
+    batch = make_batch((1, 36, 48))
+    assert (predicted(cut, batch) - predicted(whole, batch)).abs().max() < 1e-2
+
+
+def test_voc_classes_come_on_every_grid(make_batch: Any) -> None:
+    spec = f"deeplab:{given(DEEPLAB, 'ai_edge_litert')}"
+    fine, coarse = build_operator(spec), build_operator(spec, {"stride": 4})
+    batch = make_batch((1, 37, 50))
+    shares = predicted(fine, batch)
+    assert set(shares.unique().tolist()) <= {0.0, 1.0}
+    assert predicted(coarse, batch).sum(1).sub(1).abs().max() < 1e-5
+    assert fine.fingerprint() != coarse.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["style", "deeplab"])
+def test_weights_that_are_not_there_are_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match="nothing"):
+        build_operator(f"{name}:{tmp_path}/nothing.bin")
+
+
+def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    (tmp_path / "styletransfer.param.bin").write_bytes(b"none")
+    (tmp_path / "x.bin").write_bytes(b"none")
+    with pytest.raises(MissingWeightsError, match="cannot read"):
+        build_operator(f"style:{tmp_path}/x.bin")
+    with pytest.raises(ConfigError, match="lift"):
+        build_operator(f"style:{tmp_path}/x.bin", {"lift": "nothing"})
