@@ -138,3 +138,18 @@ def test_the_cron_line_submits_under_the_days_name_and_its_job_plans(sample_room
         main(["label", *options, "--dry-run"])
     assert not ended.value.code
     assert '"frames_to_do": 24' in capfd.readouterr().out
+
+
+def test_what_rayignore_leaves_out_is_no_part_of_the_packages():
+    """A pattern without a leading slash holds in every folder."""
+    lines = (ROOT / ".rayignore").read_text("utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    names = {
+        part
+        for top in ("schemas", "lift3d_model", "pipeline", "jobs")
+        for path in (ROOT / top).rglob("*")
+        for part in path.relative_to(ROOT).parts
+        if "__pycache__" not in path.parts
+    }
+    assert "/data" in patterns
+    assert not names & set(patterns)
