@@ -112,7 +112,8 @@ def _transforms(count: int, size: tuple[int, int]) -> dict[str, object]:
         paths = {"file_path": f"rgb-{i}.png", "depth_file_path": f"depth-{i}.png"}
         frames.append({**paths, "transform_matrix": pose.tolist()})
     focal = 0.8 * width
-    shared = {"w": width, "h": height, "fl_x": focal, "fl_y": focal, "cx": width / 2, "cy": height / 2}
+    middle = {"cx": width / 2 - 0.5, "cy": height / 2 - 0.5}  # this layout's pixel centres are at integers
+    shared = {"w": width, "h": height, "fl_x": focal, "fl_y": focal, **middle}
     return {"camera_model": "OPENCV", **shared, "frames": frames}
 
 
