@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -36,11 +37,12 @@ def check_reachable(config: LabelingConfig) -> None:
 def check_operator_known(spec: str) -> None:
     """Raise `UnknownNameError` for a name that is neither built in nor registered nor a class's path. Imports none."""
     from pipeline.operators import build_operator, list_operators
+    from pipeline.operators.spec import is_call, names_in
 
-    name = spec.strip().partition(":")[0]
-    known = {info.name.partition(":")[0].partition("[")[0] for info in list_operators()}
-    if name not in known and "." not in name:
-        build_operator(spec)  # says what is known
+    known = {re.split(r"[:(\[]", info.name)[0] for info in list_operators()}
+    for name in names_in(spec) if is_call(spec) else [spec.strip().partition(":")[0]]:
+        if name not in known and "." not in name:
+            build_operator(name)  # says what is known
 
 
 def check_local_store(uri: str) -> None:

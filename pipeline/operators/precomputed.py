@@ -57,6 +57,7 @@ class Precomputed:
     """
 
     name = "precomputed"
+    reads_files = True
 
     def __init__(
         self,

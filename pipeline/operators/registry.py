@@ -1,4 +1,4 @@
-"""Operators by name: `name`, `name:argument` or `package.module:Class`."""
+"""Operators by SPEC: `name`, `name:argument`, `package.module:Class`, or one made of others, `tta(indoor; flips)`."""
 
 from __future__ import annotations
 
@@ -11,32 +11,62 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pipeline.operators.catalogue import BUILT_IN, OperatorInfo
+from pipeline.operators.composed.catalogue import COMPOSED
 from pipeline.operators.contract import check_operator
+from pipeline.operators.spec import Call, is_call, parse, render
 from pipeline.protocols import Operator
 from schemas.errors import ConfigError, OperatorError, UnknownNameError
 
 ENTRY_POINT_GROUP = "lift3d.operators"
+KNOWN: Mapping[str, tuple[str, OperatorInfo]] = {**BUILT_IN, **COMPOSED}
 
 
 def list_operators() -> list[OperatorInfo]:
     """Built-in operators, then those that installed packages register as `lift3d.operators`. Imports none."""
-    third_party = [_describe(point) for name, point in _registered().items() if name not in BUILT_IN]
-    return [info for _, info in BUILT_IN.values()] + third_party
+    third_party = [_describe(point) for name, point in _registered().items() if name not in KNOWN]
+    return [info for _, info in KNOWN.values()] + third_party
 
 
 def build_operator(spec: str, kwargs: Mapping[str, Any] | None = None, device: str = "cpu") -> Operator:
     """Build and check the operator that `spec` names.
 
     Args:
-        spec: `name`, `name:argument` (the argument becomes the first positional one) or `package.module:Class`.
-        kwargs: its keyword arguments (`operator.kwargs` of the config).
+        spec: `name`, `name:argument` (the argument becomes the first positional one), `package.module:Class`, or a
+            call such as `tta(indoor; flips)` (`pipeline.operators.spec` has the grammar).
+        kwargs: its keyword arguments (`operator.kwargs` of the config); of a call, those of the outermost operator.
         device: torch device, handed on as `device=` where the constructor takes it.
 
     Raises UnknownNameError (with the nearest name), ConfigError (arguments that it does not take),
     MissingWeightsError, OperatorError (it cannot be imported or built) or ContractError (it breaks the protocol).
     """
+    if is_call(spec):
+        return _build_call(parse(spec), spec, kwargs or {}, device)
     factory, positional = _resolve(spec)
-    arguments = dict(kwargs or {})
+    return _construct(spec, factory, positional, dict(kwargs or {}), device)
+
+
+def _build_call(call: Call, spec: str, kwargs: Mapping[str, Any], device: str) -> Operator:
+    """What a call describes, from the inside out."""
+    text = spec if call.argument is None else f"{call.name}:{call.argument}"
+    factory, positional = _resolve(call.name)
+    if any(isinstance(item, Call) for item in call.items) and not getattr(factory, "takes_operators", False):
+        raise ConfigError(
+            f"operator {call.name!r} is not made of other operators, found {render(call)!r:.200}",
+            remedy='write a text as its argument in quotes: name("text")',
+        )
+    twice = sorted(set(kwargs) & set(call.options))
+    if twice:
+        raise ConfigError(
+            f"operator {spec!r}: {twice[0]!r} is given in the SPEC and in operator.kwargs", remedy="give it once"
+        )
+    items = [_build_call(item, render(item), {}, device) if isinstance(item, Call) else item for item in call.items]
+    argument = () if call.argument is None else (call.argument,)
+    return _construct(text, factory, (*positional, *argument, *items), {**call.options, **kwargs}, device)
+
+
+def _construct(
+    spec: str, factory: Callable[..., Any], positional: tuple[Any, ...], arguments: dict[str, Any], device: str
+) -> Operator:
     parameters = _bind(spec, factory, positional, arguments)
     if "device" in parameters:
         arguments["device"] = device
@@ -51,8 +81,8 @@ def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The class that `spec` names and its positional arguments."""
     name, colon, argument = spec.strip().partition(":")
     positional = (argument,) if argument else ()
-    if name in BUILT_IN:
-        return _import(spec, *BUILT_IN[name][0].split(":")), positional
+    if name in KNOWN:
+        return _import(spec, *KNOWN[name][0].split(":")), positional
     if name in _registered():
         point = _registered()[name]
         return _import(spec, point.module, point.attr), positional
@@ -62,7 +92,7 @@ def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
 
 
 def _unknown(spec: str, name: str) -> UnknownNameError:
-    known = [*BUILT_IN, *_registered()]
+    known = [*KNOWN, *_registered()]
     nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UnknownNameError(
@@ -89,7 +119,7 @@ def _import(spec: str, module: str, attribute: str) -> Callable[..., Any]:
 
 
 def _bind(
-    spec: str, factory: Callable[..., Any], positional: tuple[str, ...], kwargs: Mapping[str, Any]
+    spec: str, factory: Callable[..., Any], positional: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Mapping[str, inspect.Parameter]:
     """The constructor's parameters. Raises ConfigError where the arguments do not fit them."""
     signature = inspect.signature(factory)

@@ -1,0 +1,41 @@
+"""The operators that are made of others: what `lift3d operators` says of each, and where its class is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.operators.catalogue import OperatorInfo
+
+COMPOSED: Mapping[str, tuple[str, OperatorInfo]] = {
+    "tta": (
+        "pipeline.operators.composed.tta:Tta",
+        OperatorInfo(
+            name="tta(SPEC; flips, scales=[...])",
+            summary="an operator on mirrored and resized copies of each view, averaged on the exact grid",
+            kind="its operator's",
+            needs="an operator",
+            licence="its operator's",
+        ),
+    ),
+    "ensemble": (
+        "pipeline.operators.composed.ensemble:Ensemble",
+        OperatorInfo(
+            name="ensemble(SPEC, SPEC, ...; weights=[...], label_set=NAME)",
+            summary="the weighted mean of operators, over a cross-walk where their label sets differ",
+            kind="classes, image or scalar",
+            needs="two operators of one kind",
+            licence="its operators'",
+        ),
+    ),
+    "relabel": (
+        "pipeline.operators.composed.relabel:Relabel",
+        OperatorInfo(
+            name="relabel(SPEC, LABEL_SET; unmapped=ignore)",
+            summary="an operator's classes as those of another label set",
+            kind="classes",
+            needs="an operator of kind classes",
+            licence="its operator's",
+        ),
+    ),
+}
+"""Name -> (`module:Class`, description)."""
