@@ -73,21 +73,28 @@ class EfficientNet:
 def load_network(stage: int) -> nn.Module:
     """The network up to a stage, in eval mode. Raises `MissingWeightsError`."""
     import timm
+
+    whole = load_classifier()
+    network: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, features_only=True, out_indices=[stage])
+    network.load_state_dict(whole.state_dict(), strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def load_classifier() -> nn.Module:
+    """The whole network with its 1,000 ImageNet classes, in eval mode. Raises `MissingWeightsError`."""
+    import timm
     import torch
 
-    whole = timm.create_model(TIMM_NAME, pretrained=False)
+    whole: nn.Module = timm.create_model(TIMM_NAME, pretrained=False)
     names = [name for name in whole.state_dict() if "num_batches" not in name]
     path = find_weights()
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         tensors = [tensor for name, tensor in stored.items() if "num_batches" not in name]
-        weights = dict(zip(names, tensors, strict=True))
-        whole.load_state_dict(weights, strict=False)
-        network: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, features_only=True, out_indices=[stage])
-        network.load_state_dict(whole.state_dict(), strict=False)
+        whole.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
     except (*LOAD_ERRORS, ValueError, AttributeError) as error:
         raise MissingWeightsError(f"efficientnet: cannot load {path}: {summary(error)}", remedy=REMEDY) from error
-    return network.eval().requires_grad_(False)
+    return whole.eval().requires_grad_(False)
 
 
 def find_weights() -> Path:

@@ -8,14 +8,12 @@ This is not Meta's DINOv2: early and middle blocks behave like it, the last ones
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.operators.weights import cache_folder, tensors_sha256
+from pipeline.operators.weights import cache_folder, save_tensors, tensors_sha256
 from schemas.errors import MissingWeightsError
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def load_weights() -> dict[str, Tensor]:
     except (OSError, SafetensorError):
         pass  # absent or damaged: convert again
     weights = convert(find_onnx())
-    _save(weights, cached)
+    save_tensors(weights, cached)
     return weights
 
 
@@ -143,16 +141,3 @@ def _pairs(graph: Any, arrays: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]
         product = next((product_of[name] for name in node.input if name in product_of), None)
         if bias in arrays and product is not None:
             yield bias, arrays[product.input[1]].T
-
-
-def _save(weights: dict[str, Tensor], path: Path) -> None:
-    """Write whole or not at all; a cache that cannot be written costs time on the next start, no more."""
-    from safetensors.torch import save_file
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            save_file(weights, f"{folder}/weights.safetensors")
-            os.replace(f"{folder}/weights.safetensors", path)
-    except OSError:
-        return

