@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs import benchmark_commands, operator_commands, store_commands
-from jobs.options import AsJson, Limit, Reader, Scenes, Settings, Source, Store
+from jobs.options import AsJson, InLabelSet, Limit, Reader, Scenes, Settings, Source, Store, Unmapped
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
 
@@ -72,6 +72,8 @@ def label(
     events: Annotated[
         str | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines; - is stdout.")
     ] = None,
+    label_set: InLabelSet = None,
+    unmapped: Unmapped = "error",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
     retry_quarantined: RetryQuarantined = False,
     explain_plan: ExplainPlan = False,
@@ -80,7 +82,7 @@ def label(
 
     Example: lift3d label data/scans --store out/labels --operator indoor
     """
-    from jobs.settings import labeling_config, located
+    from jobs.settings import in_label_set, labeling_config, located
 
     options = {
         "source": source,
@@ -96,6 +98,7 @@ def label(
         "plan.only_quarantined": retry_quarantined or None,
     }
     chosen = labeling_config(config, settings, options, default_reader=context.obj)
+    chosen = in_label_set(chosen, label_set, unmapped)
     from pipeline.run import plan_labeling, run_labeling
 
     if explain_plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,3 +16,11 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most this many scenes
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
 Source = Annotated[str, typer.Argument(help="Dataset or scene: a local path or a URI such as s3://bucket/folder.")]
 Store = Annotated[str, typer.Argument(help="Label store: a local path or a URI.")]
+InLabelSet = Annotated[
+    str | None,
+    typer.Option("--label-set", metavar="NAME", help="Write labels of this label set (docs/label_spaces.md)."),
+]
+Unmapped = Annotated[
+    Literal["error", "ignore"],
+    typer.Option(help="Classes without a counterpart there: refuse the operator, or give their pixels the ignore id."),
+]

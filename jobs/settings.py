@@ -48,6 +48,21 @@ def labeling_config(
     return parse_config(values)
 
 
+def in_label_set(config: LabelingConfig, label_set: str | None, unmapped: str) -> LabelingConfig:
+    """The config with its operator's classes as those of a built-in label set, where one is named.
+
+    Raises `UnknownNameError` for a label set that is not known.
+    """
+    if label_set is None:
+        return config
+    from pipeline.operators.spec import relabelled
+    from schemas.label_sets import label_set as built_in
+
+    spec = relabelled(config.operator.spec, config.operator.kwargs, built_in(label_set).name, unmapped)
+    operator = config.operator.model_copy(update={"spec": spec, "kwargs": {}})
+    return config.model_copy(update={"operator": operator})
+
+
 def training_values(file: Path | None, settings: list[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a training run's config, as `labeling_config` puts them together. Raises `ConfigError`."""
     from schemas.config import override

@@ -91,6 +91,13 @@ def render(call: Call) -> str:
     return f"{text}({items}{'; ' + options if options else ''})"
 
 
+def relabelled(spec: str, kwargs: Mapping[str, JsonValue], label_set: str, unmapped: str) -> str:
+    """The SPEC of an operator, built with `kwargs`, whose classes are those of another label set (`relabel`)."""
+    call = parse(spec)
+    inner = Call(call.name, call.argument, call.items, {**call.options, **kwargs})
+    return render(Call("relabel", None, (inner, label_set), {"unmapped": unmapped}))
+
+
 def _argument(text: str) -> str:
     return text if _PLAIN_ARGUMENT.fullmatch(text) else json.dumps(text)
 

@@ -1,4 +1,4 @@
-"""`prompt("a chair")` and `prompt(SPEC, "chair")`: a heat map of what a text names, by words or by an operator's class."""
+"""`prompt("a chair")` and `prompt(SPEC, "chair")`: a heat map of what a text or a class names."""
 
 from __future__ import annotations
 
