@@ -10,6 +10,7 @@ from pipeline.agreement import operator_confidence, similarity
 from pipeline.fingerprint import geometry_of
 from pipeline.known import Known, swept_sources
 from pipeline.loading import LoadedView, as_tensors
+from pipeline.operators.geometry_valued import moves_between_views, to_camera, to_world
 from pipeline.operators.grid import grid_size, upsample
 from pipeline.predicting import Encoded, class_ids, decode_view
 from pipeline.protocols import Operator
@@ -209,11 +210,12 @@ class ChunkLift:
         from lift3d_model.sampling import stack_padded
 
         sources, stride, size = self._sources[target], self._operator.stride, self._size(target)
-        features = stack_padded([self._features(v) for v in (*sources, target)])
+        features = stack_padded([self._common(v) for v in (*sources, target)])
         depths = self._target_depths(target)
         lifted = self._model.lift_features(self._views, depths, features, stride, target, sources)
         h, w = grid_size(size, stride)
-        return lifted, decode_view(self._operator, lifted.values[:, :h, :w], size), stride
+        seen = to_camera(self._operator, lifted.values[None], self._loaded[target].frame.camera)[0]
+        return lifted, decode_view(self._operator, seen[:, :h, :w], size), stride
 
     def _target_depths(self, target: int) -> Depths:
         """The chunk's depths as a target sees them: completed by its sources', or rendered from them (novel view)."""
@@ -231,12 +233,14 @@ class ChunkLift:
         """[E, R]: how far each witness's own prediction is the finished one."""
         if not len(lifted.witnesses.slot):
             return lifted.weight
-        if self._operator.kind == "features":
+        if self._operator.kind == "features" or moves_between_views(self._operator):
             from lift3d_model.sampling import sample_bilinear, stack_padded
 
-            features = stack_padded([self._features(v) for v in (*self._sources[target], target)])
+            features = stack_padded([self._common(v) for v in (*self._sources[target], target)])
             theirs = sample_bilinear(features[lifted.witnesses.slot], lifted.witnesses.located, stride)
-            return similarity(theirs, lifted.values.flatten(1), "features")
+            grid, camera = lifted.values.shape[-2:], self._loaded[target].frame.camera
+            seen = to_camera(self._operator, theirs.unflatten(2, grid), camera).flatten(2)
+            return similarity(seen, to_camera(self._operator, lifted.values[None], camera)[0].flatten(1), "features")
         from lift3d_model.evidence import home_index
         from lift3d_model.geometry import pixel_centres
         from lift3d_model.sampling import pad_to
@@ -261,6 +265,10 @@ class ChunkLift:
 
     def _decoded(self, v: int) -> Tensor:
         return decode_view(self._operator, self._features(v), self._size(v))
+
+    def _common(self, v: int) -> Tensor:
+        """A view's features as values that do not depend on where it was taken."""
+        return to_world(self._operator, self._features(v), self._loaded[v].frame.camera)
 
     def _features(self, v: int) -> Tensor:
         features = self._encoded[v].features

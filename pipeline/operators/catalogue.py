@@ -106,5 +106,65 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "depth": (
+        "pipeline.operators.geometry_valued:Depth",
+        OperatorInfo(
+            name="depth(SPEC)",
+            summary="an operator's metric depth, aggregated over views as points in space",
+            kind="scalar",
+            needs="an operator of kind scalar that predicts z-depth",
+            licence="of the operator",
+        ),
+    ),
+    "normals": (
+        "pipeline.operators.geometry_valued:Normals",
+        OperatorInfo(
+            name="normals(SPEC; axes=opengl)",
+            summary="an operator's surface normals, aggregated in world axes",
+            kind="features",
+            needs="an operator of kind features with three channels",
+            licence="of the operator",
+        ),
+    ),
+    "upright": (
+        "pipeline.operators.upright:Upright",
+        OperatorInfo(
+            name="upright(SPEC; up=[0, 0, 1])",
+            summary="an operator that sees every view turned upright by quarter turns, from its pose",
+            kind="of the operator",
+            needs="an operator; world axes with a known up",
+            licence="of the operator",
+        ),
+    ),
+    "letterbox": (
+        "pipeline.operators.letterbox:Letterbox",
+        OperatorInfo(
+            name="letterbox(SPEC; side=512)",
+            summary="an operator that sees every view resized into a square, on an exact grid",
+            kind="of the operator",
+            needs="an operator",
+            licence="of the operator",
+        ),
+    ),
+    "super_resolution": (
+        "pipeline.operators.super_resolution:SuperResolution",
+        OperatorInfo(
+            name="super_resolution:PATH",
+            summary="the image drawn again from a smaller one by a super-resolution network in ncnn form",
+            kind="image",
+            needs="pip install 'lift3d-labeling[ncnn]'; NAME.param beside NAME.bin",
+            licence="of the weights",
+        ),
+    ),
+    "rgb": (
+        "pipeline.operators.rgb_function:RgbFunction",
+        OperatorInfo(
+            name="rgb:package.module:function",
+            summary="any function from an RGB image to one: colorization, editing, a filter",
+            kind="image",
+            needs="the function",
+            licence="yours",
+        ),
+    ),
 }
 """Name -> (`module:Class`, description)."""

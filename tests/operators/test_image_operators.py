@@ -8,7 +8,7 @@ import torch
 
 from pipeline.operators import build_operator
 from pipeline.operators.contract import check_decoded, check_encoded
-from schemas.errors import ConfigError, MissingWeightsError
+from schemas.errors import ConfigError, ContractError, MissingWeightsError, OperatorError
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 CANDY = WEIGHTS / "style_ncnn" / "candy.bin"
@@ -71,10 +71,42 @@ def test_voc_classes_come_on_every_grid(make_batch: Any) -> None:
     assert fine.fingerprint() != coarse.fingerprint()
 
 
-@pytest.mark.parametrize("name", ["style", "deeplab"])
+@pytest.mark.parametrize("name", ["style", "deeplab", "super_resolution"])
 def test_weights_that_are_not_there_are_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(MissingWeightsError, match="nothing"):
+    with pytest.raises(MissingWeightsError, match=f"there is no file {tmp_path}/"):
         build_operator(f"{name}:{tmp_path}/nothing.bin")
+
+
+@pytest.mark.parametrize("size", [(20, 31), (9, 12)])
+def test_super_resolution_gives_the_images_size_back(make_batch: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+    """A network of one layer, twice as large by bilinear interpolation, stands for one with weights."""
+    pytest.importorskip("ncnn")
+    layers = "Input in 0 1 data\nInterp up 1 1 data output 0=2 1=2.0 2=2.0\n"
+    (tmp_path / "twice.param").write_text(f"7767517\n2 2\n{layers}")
+    (tmp_path / "twice.bin").write_bytes(b"")
+    operator = build_operator(f"super_resolution:{tmp_path}/twice.param")
+    y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    ramps = torch.stack([x / 40, y / 40, torch.full_like(x, 0.5)])[None]
+    drawn = predicted(operator, make_batch(ramps))
+    assert (drawn - ramps)[..., 2:-2, 2:-2].abs().max() < 1e-3
+    with pytest.raises(ContractError, match="the network drew"):
+        build_operator(f"super_resolution:{tmp_path}/twice.param", {"scale": 3}).encode(make_batch(ramps))
+
+
+def test_any_function_of_an_image_is_an_operator(
+    make_batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def invert(image, most=255):\n    return most - image\n\ndef spoil(image):\n    return image[:1]\n"
+    (tmp_path / "my_filters.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    operator = build_operator("rgb:my_filters:invert")
+    batch = make_batch((2, 8, 11))
+    assert (predicted(operator, batch) - (1 - batch.images)).abs().max() <= 0.5 / 255 + 1e-6
+    assert operator.fingerprint() != build_operator("rgb:my_filters:invert", {"version": "2"}).fingerprint()
+    with pytest.raises(ContractError, match="expected uint8"):
+        build_operator("rgb:my_filters:spoil").encode(batch)
+    with pytest.raises(OperatorError, match="cannot be imported"):
+        build_operator("rgb:my_filters:absent")
 
 
 def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
