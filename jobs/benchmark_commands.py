@@ -86,3 +86,30 @@ def benchmark_engine(
 
     asked = EngineOptions(parse_parts(parts), rounds, rooms, parse_threads(workers, "--workers"), quick)
     print(measure(asked, out, write).markdown())
+
+
+@app.command("operators")
+def benchmark_operators(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Datasets or scenes to measure on.")],
+    out: Annotated[Path, typer.Option(help="Folder of stores and measurements; what is there is not measured again.")],
+    operators: Annotated[str | None, typer.Option(metavar="TITLE,...", help="Operators, by title: all.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with deeplab_voc/ and style_ncnn/.")] = None,
+    source_counts: Annotated[int, typer.Option("--sources", min=1, max=64, help="Source views a target.")] = 16,
+    write: Annotated[Path | None, typer.Option(help="Document whose marked section becomes the tables.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is on file.")] = False,
+    reader: Reader = None,
+    settings: Settings = None,
+) -> None:
+    """Label scenes with real operators, raw and lifted, and compare: agreement of views, quality, seconds a frame.
+
+    Example: lift3d benchmark operators data/kitchen data/fox --out out/operators --weights weights
+    """
+    from jobs.settings import located, reader_config
+    from pipeline.benchmark.operator_table import OperatorOptions
+    from pipeline.benchmark.operator_table import benchmark_operators as measure
+
+    wanted = tuple(title.strip() for title in operators.split(",")) if operators else None
+    options = OperatorOptions(wanted, str(weights.expanduser().resolve()) if weights else None, source_counts)
+    where = [located(source, "source") for source in sources]
+    tables = measure(where, out, options, reader=reader_config(settings, reader), document=write, fresh=fresh)
+    print("\n".join(table.markdown() for table in tables))

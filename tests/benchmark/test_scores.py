@@ -6,7 +6,8 @@ import torch
 
 from pipeline.benchmark.confidence import calibrated, confidence_scores, expected_error, fit_temperature
 from pipeline.benchmark.depths import ause, depth_scores, rank_correlation
-from pipeline.benchmark.map_scores import map_scores, psnr, ssim
+from pipeline.benchmark.map_scores import map_scores
+from pipeline.evaluation.pictures import psnr, ssim
 
 RNG = np.random.default_rng(0)
 
