@@ -1,6 +1,7 @@
 """Cross-walks: every class goes somewhere or is said to go nowhere, and what is known to be the same is the same."""
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,11 @@ def test_a_set_of_ones_own_is_known_by_its_names() -> None:
     assert (walk.ids, walk.unmapped) == ({1: 5, 2: 7}, (3,))
     strange = LabelSet(name="x", ids=(1, 2, 3), names=("gizmo", "Chair", "b"), colors=grey, ignore_id=0)
     assert crosswalk(strange, label_set("nyu40")).ids == {2: 5}
+
+
+def test_the_table_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "label_spaces.md").read_text(encoding="utf-8")
+    for name in ALL:
+        counts = [str(len(crosswalk(label_set(name), label_set(other)).ids)) for other in ALL]
+        assert f"| {name} | {' | '.join(counts)} |" in text
+        assert f"| `{name}` | {len(label_set(name).ids)} |" in text
