@@ -24,7 +24,7 @@ from pipeline.loading import LoadedView, as_images, load_view
 from pipeline.plan import halves
 from pipeline.predicting import Encoded, batches, encode_batch
 from pipeline.records import make_record
-from pipeline.rounds import rounds_before
+from pipeline.rounds import next_round
 from pipeline.scratch import NO_SCRATCH, Scratch
 from pipeline.store import operator_slug
 from pipeline.tries import UNTRIED, Tries, hold_hopeless, is_untouchable
@@ -105,8 +105,10 @@ class Labeler:
             with torch.inference_mode():
                 known = self._memory.recall(chunk)
                 lost: set[str] = set()
-                for part in rounds_before(chunk, known, self._config.lift):
-                    known = self._corrected(part, known, pool, faults, clock, tries, lost)
+                while (part := next_round(chunk, known, self._config.lift)) is not None:
+                    before, known = known, self._corrected(part, known, pool, faults, clock, tries, lost)
+                    if len(known.corrected) == len(before.corrected):
+                        break
                 usable, encoded = self._looked_at(chunk, known, pool, faults, clock, tries, lost)
                 records = self._lift(chunk, known, usable, encoded, faults, clock, tries)
         finally:

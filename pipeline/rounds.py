@@ -7,31 +7,29 @@ left for the chunk itself is its targets and their sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pipeline.known import Known
 from pipeline.plan import MOST_VIEWS, narrowed
 from schemas.config import LiftConfig
 from schemas.scene import Chunk
 
 
-def rounds_before(chunk: Chunk, known: Known, lift: LiftConfig) -> Iterator[Chunk]:
-    """Chunks whose targets are the views of `chunk` that are to be corrected first; none where all fits at once.
+def next_round(chunk: Chunk, known: Known, lift: LiftConfig) -> Chunk | None:
+    """A chunk whose targets are views of `chunk` that are to be corrected before it; None where the rest fits at once.
 
-    Each looks at no more than `MOST_VIEWS` views, unless a single target does. `lift` is that which the chunk was
-    planned with, `known` what is known of its views before any round.
+    It has no more than `MOST_VIEWS` views read, unless a single target needs more. `lift` is that which the chunk was
+    planned with, `known` what is known of its views by now.
     """
     if not known.corrects or len(known.loaded(chunk, lift)) <= MOST_VIEWS:
-        return
+        return None
     first = {*chunk.targets, *(s for target in chunk.targets for s in chunk.sources[target])}
+    alone = Known(corrects=False, swept=known.swept)
     portion: list[int] = []
-    looked_at: set[str] = set()
+    read: set[str] = set()
     for view in sorted(view for view in first if chunk.frames[view].id not in known.corrected):
-        needed = {frame.id for frame in narrowed(chunk, [view], lift, 1).frames}
-        if portion and len(looked_at | needed) > MOST_VIEWS:
-            yield narrowed(chunk, portion, lift, 1)
-            portion, looked_at = [], set()
+        part = narrowed(chunk, [view], lift, 1)
+        needed = {part.frames[v].id for v in alone.loaded(part, lift)}
+        if portion and len(read | needed) > MOST_VIEWS:
+            break
         portion.append(view)
-        looked_at |= needed
-    if portion:
-        yield narrowed(chunk, portion, lift, 1)
+        read |= needed
+    return narrowed(chunk, portion, lift, 1) if portion else None

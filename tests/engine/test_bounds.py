@@ -11,7 +11,7 @@ from pipeline.benchmark.engine_data import round_rooms
 from pipeline.known import Known
 from pipeline.plan import MOST_VIEWS, plan_scene
 from pipeline.readers import load_scene, open_dataset
-from pipeline.rounds import rounds_before
+from pipeline.rounds import next_round
 from pipeline.run import run_labeling
 from pipeline.store import Store
 from pipeline.survey import survey
@@ -35,12 +35,12 @@ def test_a_worker_never_holds_more_views_than_it_is_allowed_however_long_the_sce
     chunks = plan_scene(scene, config, "model", {}).chunks
     assert sum(len(chunk.targets) for chunk in chunks) == frames
     for chunk in chunks[:: max(1, len(chunks) // 6)]:
-        nothing = Known(corrects=True)
-        rounds = list(rounds_before(chunk, nothing, config.lift))
-        corrected = {frame: None for part in rounds for frame in part.target_ids}
-        after = Known(corrects=True, corrected=corrected)  # type: ignore[arg-type]
-        assert all(len(part.frames) <= MOST_VIEWS for part in rounds)
-        assert len((after if rounds else nothing).loaded(chunk, config.lift)) <= MOST_VIEWS
+        known = Known(corrects=True)
+        while (part := next_round(chunk, known, config.lift)) is not None:
+            assert len(part.frames) <= MOST_VIEWS
+            corrected = {**known.corrected, **dict.fromkeys(part.target_ids)}
+            known = Known(corrects=True, corrected=corrected)  # type: ignore[arg-type]
+        assert len(known.loaded(chunk, config.lift)) <= MOST_VIEWS
     assert frames == 200 or any(len(chunk.frames) > MOST_VIEWS for chunk in chunks)
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline import Labeler, lifting, rounds
 from pipeline.known import Known
 from pipeline.plan import plan_scene
-from pipeline.rounds import rounds_before
+from pipeline.rounds import next_round
 from pipeline.scratch import NO_SCRATCH, Scratch
 from schemas.config import parse_config
 
@@ -98,14 +98,16 @@ def test_rounds_cover_what_is_to_be_corrected_once_and_bring_all_that_it_takes(s
     config = _config(sound_room, "depth")
     monkeypatch.setattr(rounds, "MOST_VIEWS", FEW["depth"])
     (chunk, *_) = plan_scene(sound_room.scene, config, "model", {}).chunks
-    parts = list(rounds_before(chunk, Known(corrects=True), config.lift))
     first = {*chunk.targets, *(s for target in chunk.targets for s in chunk.sources[target])}
-    assert sorted(frame for part in parts for frame in part.target_ids) == sorted(chunk.frames[v].id for v in first)
     sources = {chunk.frames[v].id: [chunk.frames[s].id for s in chunk.sources[v]] for v in first}
-    for part in parts:
+    known, covered = Known(corrects=True), []
+    while (part := next_round(chunk, known, config.lift)) is not None:
         assert len(part.frames) <= FEW["depth"] or len(part.targets) == 1
         for target in part.targets:
             assert [part.frames[s].id for s in part.sources[target]] == sources[part.frames[target].id]
-    assert not list(rounds_before(chunk, Known(corrects=False), config.lift))
-    known = Known(corrects=True, corrected=dict.fromkeys((chunk.frames[v].id for v in first), None))
-    assert not list(rounds_before(chunk, known, config.lift))
+        covered += part.target_ids
+        known = Known(corrects=True, corrected=dict.fromkeys(covered, None))
+    assert len(covered) == len(set(covered)) > 0
+    assert known.loaded(chunk, config.lift) <= first | known.looked_at(chunk)
+    assert len(known.loaded(chunk, config.lift)) <= FEW["depth"]
+    assert next_round(chunk, Known(corrects=False), config.lift) is None
