@@ -23,7 +23,8 @@ from chaos_processes import KINDS, ROOT, Cluster, cluster, descendants, end, env
 SCENES = {"a": 8, "b": 10, "c": 6, "d": 8}
 BAD = ("b/3", "d/5")
 """Frames that the operator never gets over, each time in another way; two more have files that nobody can read."""
-WORKERS, CHUNK, RERUNS = 2, 2, 6
+UNREADABLE = ("a/1", "c/0")
+WORKERS, CHUNK, RERUNS = 2, 2, 12
 ENDED = (0, 3)
 """Codes of a run that went through to its end."""
 
@@ -65,23 +66,27 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What a plan led to."""
+    """What a plan led to. `begun_again` and `ended_again` are of frames that can be labelled."""
 
     plan: Plan
     codes: list[int] = field(default_factory=list)
     killed: str = ""
     in_flight: int = 0
-    deaths: int = 0
-    units: int = 0
+    faults: int = 0
     begun_again: int = 0
     ended_again: int = 0
     rows: int = 0
     wall_s: float = 0.0
 
     @property
-    def excess(self) -> int:
-        """Units that were begun again beyond those that a kill or a fault interrupted."""
-        return self.begun_again - self.in_flight - self.deaths
+    def exact(self) -> bool:
+        """Whether no more frames were begun again than were in flight at the kill or the fault.
+
+        Whatever ends the driver ends all workers; what an actor finished before it could say so, it does twice.
+        """
+        units = WORKERS * bool(self.killed) + (WORKERS if self.plan.failing_put else 1) * self.faults
+        unsaid = self.killed in ("actor", "worker")
+        return self.begun_again <= CHUNK * units and self.ended_again <= CHUNK * unsaid
 
 
 class Campaign:
@@ -135,7 +140,8 @@ class Campaign:
         while plan.late and not begun(log) and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(plan.moment)
-        roots = [driver.pid] + [node.pid for node in self.shared.nodes if plan.victim != "raylet"] * bool(self.shared)
+        nodes = self.shared.nodes if self.shared and plan.victim != "raylet" else []
+        roots = [driver.pid, *(node.pid for node in nodes)]
         while driver.poll() is None and time.monotonic() < deadline:
             found = [driver.pid] if plan.victim == "driver" else [p.pid for p in victims(plan.victim, *roots)]
             if found:
@@ -146,7 +152,7 @@ class Campaign:
                     os.kill(random.Random(plan.seed).choice(found), signal.SIGKILL)
                 break
             time.sleep(0.05)
-        outcome.in_flight = len(open_units(log))
+        outcome.in_flight = len(open_frames(log))
 
     def _end(self, driver: subprocess.Popen[bytes], log: Path) -> int:
         orphans = [*getattr(self, "_orphans", ()), *descendants(driver.pid)]
@@ -169,11 +175,12 @@ class Campaign:
         assert quarantine == self.clean[1], f"{plan}: {quarantine}"
         assert not list((store / "_leases").glob("*.json")), f"{plan}: a lease was left"
         events = [line.split() for line in log.read_text().splitlines()]
-        counts = {event: Counter(unit for what, unit, _ in events if what == event) for event in ("begin", "end")}
-        outcome.rows, outcome.units = len(labels), len(counts["begin"])
-        outcome.begun_again = sum(counts["begin"].values()) - outcome.units
-        outcome.ended_again = sum(counts["end"].values()) - len(counts["end"])
-        outcome.deaths = sum(what in ("death", "storage") for what, *_ in events)
+        sound = [(what, frame) for what, frame, _ in events if frame not in (*BAD, *UNREADABLE)]
+        for name, count in (("begun_again", "begin"), ("ended_again", "end")):
+            counts = Counter(frame for what, frame in sound if what == count)
+            setattr(outcome, name, counts.total() - len(counts))
+        outcome.rows = len(labels)
+        outcome.faults = sum(what in ("death", "storage") for what, *_ in events)
 
 
 def begun(log: Path) -> bool:
@@ -181,13 +188,13 @@ def begun(log: Path) -> bool:
     return log.exists() and "begin" in log.read_text()
 
 
-def open_units(log: Path) -> set[str]:
-    """Units that were begun and have not ended."""
+def open_frames(log: Path) -> set[str]:
+    """Frames that were begun and have not ended."""
     balance: Counter[str] = Counter()
     for line in log.read_text().splitlines() if log.exists() else ():
-        what, unit, _ = line.split()
-        balance[unit] += {"begin": 1, "end": -1}.get(what, 0)
-    return {unit for unit, open_ in balance.items() if open_ > 0}
+        what, frame, _ = line.split()
+        balance[frame] += {"begin": 1, "end": -1}.get(what, 0)
+    return {frame for frame, open_ in balance.items() if open_ > 0}
 
 
 def errors(log: Path) -> str:

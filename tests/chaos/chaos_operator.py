@@ -22,7 +22,7 @@ class Chaotic:
     """Bright pixels are wall, others floor. `faults` (frame id -> what happens there) does not change its labels.
 
     Args:
-        log: file that gets a line for every begin and end of a unit, and for every death by a fault.
+        log: file that gets a line for every frame that a unit of work begins and ends with, and every death by a fault.
         faults: raise, exit, hang, or once (exit, the first time that any process meets the frame).
         seconds: per call of `encode`, so that there is time to be killed in.
         failing_put: which write to storage fails, counted over all processes; none where it is 0.
@@ -63,10 +63,10 @@ class Chaotic:
         return "chaotic-1"
 
 
-def note(log: str, event: str, unit: str) -> None:
-    """Append a line; several processes do."""
+def note(log: str, event: str, *subjects: str) -> None:
+    """Append a line for each subject, at once; several processes do."""
     with open(log, "a", encoding="utf-8") as file:
-        file.write(f"{event} {unit} {os.getpid()}\n")
+        file.write("".join(f"{event} {subject} {os.getpid()}\n" for subject in subjects))
 
 
 def _first(path: str) -> bool:
@@ -92,10 +92,10 @@ def _watch(log: str, failing_put: int) -> None:
 def _noted(run: Callable[..., Any], log: str) -> Callable[..., Any]:
     @wraps(run)
     def noted(self: Any, chunk: Any, begun: int = 1) -> Any:
-        unit = f"{chunk.scene}/{chunk.name}"
-        note(log, "begin", unit)
+        targets = [f"{chunk.scene}/{frame}" for frame in chunk.target_ids]
+        note(log, "begin", *targets)
         status = run(self, chunk, begun)
-        note(log, "end", unit)
+        note(log, "end", *targets)
         return status
 
     return noted

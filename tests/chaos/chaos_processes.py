@@ -44,6 +44,7 @@ class Process:
 
     pid: int
     parent: int
+    started: int
     command: str
 
 
@@ -51,10 +52,10 @@ def descendants(*roots: int) -> list[Process]:
     """All processes below these, children after their parents."""
     table = _table()
     found: list[Process] = []
-    wanted = set(roots)
-    while new := [p for p in table if p.parent in wanted and p not in found]:
+    above = set(roots)
+    while new := [process for process in table if process.parent in above]:
         found += new
-        wanted = {p.pid for p in new}
+        above = {process.pid for process in new}
     return found
 
 
@@ -75,18 +76,18 @@ def end(processes: list[Process], patience_s: float = 0.0) -> None:
 
 def _alive(processes: list[Process]) -> list[Process]:
     """Those that still run, and are still themselves: an id may be given away again."""
-    now = {process.pid: process for process in _table()}
-    return [p for p in processes if p.pid in now and now[p.pid].parent in (p.parent, 1)]
+    now = {(process.pid, process.started) for process in _table()}
+    return [process for process in processes if (process.pid, process.started) in now]
 
 
 def _table() -> list[Process]:
     table = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            values = (folder / "stat").read_text().rpartition(")")[2].split()
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if state != "Z":
-                table.append(Process(int(folder.name), int(parent), command))
+            if values[0] != "Z":
+                table.append(Process(int(folder.name), int(values[1]), int(values[19]), command))
     return table
 
 

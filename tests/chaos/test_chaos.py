@@ -41,4 +41,4 @@ def test_killed_runs_end_in_the_store_of_a_clean_run(
     with capsys.disabled():
         print(f"\n{len(outcomes)} runs, {kills} kills, {sum(outcome.rows for outcome in outcomes)} rows compared")
     assert kills > len(outcomes) // 2, "the runs were over before they could be killed"
-    assert all(outcome.excess <= 0 for outcome in outcomes), outcomes
+    assert all(outcome.exact for outcome in outcomes), outcomes
