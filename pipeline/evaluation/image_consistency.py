@@ -78,8 +78,8 @@ def warp(picture: Picture, onto: View, seen_from: View) -> tuple[NDArray[np.floa
     at = at.reshape(height, width, 2)
     values = np.asarray(picture, np.float64)
     warped = cv2.remap(values, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask = mask.reshape(height, width)
-    return warped.reshape(height, width, -1) * mask[..., None], mask
+    shared = mask.reshape(height, width)
+    return np.asarray(warped, np.float64).reshape(height, width, -1) * shared[..., None], shared
 
 
 def _landing(points: Points, view: View) -> NDArray[np.float32]:
