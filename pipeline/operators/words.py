@@ -47,7 +47,7 @@ class Words:
     kind: Kind = "scalar"
     label_set = None
 
-    def __init__(self, prompt: str, *, stride: int = 16, sharpness: float = 12.0, device: str = "cpu") -> None:
+    def __init__(self, prompt: str, *, stride: int = 16, sharpness: float = 8.0, device: str = "cpu") -> None:
         if not isinstance(prompt, str) or not prompt.strip():
             raise ConfigError(f"words: prompt is {prompt!r:.80}, expected a word or a sentence", remedy="words:chair")
         if stride < 1 or not 0 <= sharpness <= 100:

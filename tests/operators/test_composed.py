@@ -127,7 +127,7 @@ def test_who_has_all_the_weight_decides(make_batch: Any, kind: Kind) -> None:
     assert torch.equal(predict(Ensemble(one, other, weights=[0, 3]), batch), predict(other, batch))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(weights=WEIGHTS, order=st.permutations(range(3)), factor=st.integers(1, 9))
 def test_the_order_and_the_unit_of_weights_do_not_matter(
     make_batch: Any, weights: list[int], order: list[int], factor: int

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.operators.spec import DEEPEST, LONGEST, Call, is_call, names_in, parse, render
@@ -32,6 +32,7 @@ def calls(inner: st.SearchStrategy[Call]) -> st.SearchStrategy[Call]:
     )
 
 
+@settings(deadline=None)
 @given(call=st.recursive(NAMES.map(Call), calls, max_leaves=5))
 def test_a_call_survives_text(call: Call) -> None:
     outer = Call("tta", None, (call,))
@@ -106,6 +107,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(text=st.lists(PIECES, max_size=24).map("".join) | st.text(max_size=40))
 @example("tta(" + "[" * 3000)
 @example('tta(a:"' + "\\" * 100)

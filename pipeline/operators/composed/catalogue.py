@@ -37,6 +37,26 @@ COMPOSED: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="its operator's",
         ),
     ),
+    "cluster": (
+        "pipeline.operators.composed.nearest:Cluster",
+        OperatorInfo(
+            name="cluster(SPEC, K; images=DIR)",
+            summary="K classes that nobody named: k-means over an operator's features in a folder of pictures",
+            kind="classes",
+            needs="an operator of kind features; pictures",
+            licence="its operator's",
+        ),
+    ),
+    "prototypes": (
+        "pipeline.operators.composed.nearest:Prototypes",
+        OperatorInfo(
+            name="prototypes(SPEC, DIR; label_set=NAME)",
+            summary="classes by a few labelled pictures: nearest mean of an operator's features",
+            kind="classes",
+            needs="an operator of kind features; pictures a.jpg with class ids a.ids.png",
+            licence="its operator's",
+        ),
+    ),
     "prompt": (
         "pipeline.operators.composed.prompt:Prompt",
         OperatorInfo(
