@@ -127,7 +127,7 @@ class Campaign:
             "engine.scratch": "none",
         }
         command = [sys.executable, "-m", "jobs.cli", "label", str(self.folder / "rooms"), "--store", str(store)]
-        command += ["--operator", "chaos_operator:Chaotic", "--engine", plan.engine, "--lift", "depth"]
+        command += ["--operator", "chaos.chaos_operator:Chaotic", "--engine", plan.engine, "--lift", "depth"]
         command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         shared = plan.engine == "ray" and plan.victim != "raylet" and self.shared
         env = {**self.shared.env, "RAY_ADDRESS": self.shared.address} if shared else environment()
@@ -136,7 +136,7 @@ class Campaign:
 
     def _strike(self, driver: subprocess.Popen[bytes], plan: Plan, log: Path, outcome: Outcome) -> None:
         """Wait for the moment, then kill; a run that is over before it gets away."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while plan.late and not begun(log) and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(plan.moment)
@@ -157,7 +157,7 @@ class Campaign:
     def _end(self, driver: subprocess.Popen[bytes], log: Path) -> int:
         orphans = [*getattr(self, "_orphans", ()), *descendants(driver.pid)]
         try:
-            return driver.wait(timeout=150)
+            return driver.wait(timeout=200)
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()

@@ -1,6 +1,6 @@
 """An operator that suffers what a plan says; its process writes down every unit of work, and fails to store at times.
 
-Workers import it from the folder that it lies in. Nothing of the product knows of it.
+Workers import it as `chaos.chaos_operator`. Nothing of the product knows of it.
 """
 
 from __future__ import annotations

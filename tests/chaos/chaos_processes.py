@@ -94,7 +94,7 @@ def _table() -> list[Process]:
 def environment(**more: str) -> dict[str, str]:
     """Of every process: our modules can be imported, no cluster is known, computation is single-threaded."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = os.pathsep.join([str(ROOT), str(HERE)])
+    path = os.pathsep.join([str(ROOT), str(HERE.parent)])
     return {**known, **QUIET, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": path, **more}
 
 
