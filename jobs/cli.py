@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs import benchmark_commands, operator_commands, store_commands
+from jobs import benchmark_commands, operator_commands, store_commands, trust_commands
 from jobs.options import AsJson, InLabelSet, Limit, Reader, Scenes, Settings, Source, Store, Unmapped
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
@@ -42,6 +42,7 @@ label_app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(operator_commands.app, name="operators")
 app.add_typer(benchmark_commands.app, name="benchmark")
 app.add_typer(store_commands.app)
+app.add_typer(trust_commands.app)
 
 
 @label_app.command()
