@@ -76,7 +76,7 @@ def scores(bench: BenchScene, views: Sequence[View], rows: Sequence[Values], lab
 
 
 def _picture(row: Values) -> NDArray[np.float32]:
-    return np.asarray(decode_image(row), np.float32) / 255
+    return np.divide(decode_image(row), 255, dtype=np.float32)
 
 
 def _scalar(row: Values) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.evaluation.correspondence import View
 from pipeline.fingerprint import CONTRACT_VERSION
 from pipeline.lift_weights import weights_sha256
 from schemas.config import EngineConfig, LabelingConfig, LiftConfig, OperatorConfig, ReaderConfig
-from schemas.errors import DatasetError, MissingWeightsError
+from schemas.errors import ConfigError, DatasetError, MissingWeightsError
 
 if TYPE_CHECKING:
     from pipeline.run import RunSummary
@@ -49,7 +49,7 @@ ENTRIES = (
     Entry("indoor", "indoor", {"stride": 28}),
     Entry("DeepLab VOC", f"deeplab:{{weights}}/{DEEPLAB_FILE}"),
     Entry("style candy", f"style:{{weights}}/{STYLE_FOLDER}/candy.bin"),
-    Entry("style mosaic", f"style:{{weights}}/{STYLE_FOLDER}/mosaic.bin"),
+    Entry("style mosaic", f"style:{{weights}}/{STYLE_FOLDER}/mosaic.bin", {"stride": 2}),
     Entry("HED edges", "edges", {"stride": 2}),
     Entry("EfficientNet-Lite0 features", "efficientnet"),
     Entry("ViT-S/14 features", "dino"),
@@ -73,7 +73,11 @@ class OperatorOptions:
     sources: int = LiftConfig().sources
 
     def entries(self) -> tuple[Entry, ...]:
-        """The operators asked for."""
+        """The operators asked for. Raises `ConfigError` for one that is not in the table."""
+        known = [entry.title for entry in ENTRIES]
+        unknown = [title for title in self.operators or () if title not in known]
+        if unknown:
+            raise ConfigError(f"operator {unknown[0]!r} is not in the table", remedy=f"it has {', '.join(known)}")
         return tuple(entry for entry in ENTRIES if self.operators is None or entry.title in self.operators)
 
 
@@ -94,17 +98,15 @@ def benchmark_operators(
     if document:
         section(document, SECTION)
     cells = Cells(out, {"contract": CONTRACT_VERSION, "operators": VERSION}, fresh)
-    read = reader or ReaderConfig()
+    read, entries = reader or ReaderConfig(), options.entries()
     for source in sources:
         for bench in open_scenes([source], read, None):
             views = cache(lambda bench=bench: views_of(bench, options.sources))
-            for entry in options.entries():
+            for entry in entries:
                 for what in (RAW, LIFTED):
-                    labels = {"group": bench.group, "scene": bench.id, "operator": entry.title, "what": what}
                     lift = LiftConfig(method="none" if what == RAW else "auto", sources=options.sources)
-                    key = {"spec": entry.spec, "kwargs": dict(entry.kwargs), "lift": lift.model_dump(mode="json")}
-                    work = _Labelling(bench, source, entry, lift, out / "stores" / bench.group / what, options, views)
-                    cells.measure("operators", labels, key | {"checkpoint": weights_sha256(lift)}, work)
+                    store = str(out / "stores" / bench.group / what)
+                    _measure(cells, what, _Labelling(bench, source, entry, lift, store, options.weights, views))
     tables = assemble(cells)
     out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(table.markdown() for table in tables)
@@ -114,12 +116,25 @@ def benchmark_operators(
     return tables
 
 
+def _measure(cells: Cells, what: str, work: _Labelling) -> None:
+    """The cell of one operator on one scene, raw or lifted."""
+    bench, entry, lift = work.bench, work.entry, work.lift
+    labels = {"group": bench.group, "scene": bench.id, "operator": entry.title, "what": what}
+    key = {"spec": entry.spec, "kwargs": dict(entry.kwargs), "lift": lift.model_dump(mode="json")}
+    cells.measure("operators", labels, key | {"checkpoint": weights_sha256(lift)}, work)
+
+
+@dataclass(frozen=True, slots=True)
 class _Labelling:
     """One cell's work: a run of `label`, and the scores of what it stored."""
 
-    def __init__(self, bench: BenchScene, source: str, entry: Entry, *rest: Any) -> None:
-        self._bench, self._source, self._entry = bench, source, entry
-        self._lift, self._store, self._options, self._views = rest
+    bench: BenchScene
+    source: str
+    entry: Entry
+    lift: LiftConfig
+    store: str
+    weights: str | None
+    views: Callable[[], list[View]]
 
     def __call__(self) -> dict[str, Any]:
         from pipeline.benchmark.operator_scores import scores
@@ -127,31 +142,30 @@ class _Labelling:
 
         spec = self._spec()
         summary = self._run(spec)
-        store = str(self._store)
-        rows = read_labels(store, scene=self._bench.id, operator=spec).to_dict("records")
-        by_frame = {row["frame"]: row for row in rows}
-        missing = [frame.id for frame in self._bench.frames if frame.id not in by_frame]
+        rows = read_labels(self.store, scene=self.bench.id, operator=spec).to_dict("records")
+        by_frame: dict[str, dict[str, Any]] = {row["frame"]: {str(n): v for n, v in row.items()} for row in rows}
+        missing = [frame.id for frame in self.bench.frames if frame.id not in by_frame]
         if missing:
-            raise DatasetError(f"{len(missing)} frames were not labelled, {missing[0]} the first", scene=self._bench.id)
-        labels = read_metadata(store, self._bench.id, spec).label_set
-        found = scores(self._bench, self._views(), [by_frame[frame.id] for frame in self._bench.frames], labels)
+            raise DatasetError(f"{len(missing)} frames were not labelled, {missing[0]} the first", scene=self.bench.id)
+        labels = read_metadata(self.store, self.bench.id, spec).label_set
+        found = scores(self.bench, self.views(), [by_frame[frame.id] for frame in self.bench.frames], labels)
         seconds = summary.wall_s / summary.frames_labelled if summary.frames_labelled else None
-        return found | {"kind": rows[0]["kind"], "frames": len(rows), "seconds": seconds}
+        return found | {"kind": rows[0]["kind"], "frames": len(by_frame), "seconds": seconds}
 
     def _spec(self) -> str:
-        if "{weights}" in self._entry.spec and self._options.weights is None:
-            raise MissingWeightsError(f"{self._entry.title} needs a file", remedy="name its folder with --weights")
-        return self._entry.spec.format(weights=self._options.weights)
+        if "{weights}" in self.entry.spec and self.weights is None:
+            raise MissingWeightsError(f"{self.entry.title} needs a file", remedy="name its folder with --weights")
+        return self.entry.spec.format(weights=self.weights)
 
     def _run(self, spec: str) -> RunSummary:
         from pipeline.run import run_labeling
 
         config = LabelingConfig(
-            source=self._source,
-            store=str(self._store),
-            reader=self._bench.reader.model_copy(update={"scenes": self._bench.id}),
-            operator=OperatorConfig(spec=spec, kwargs=dict(self._entry.kwargs), batch_size=1),
-            lift=self._lift,
+            source=self.source,
+            store=self.store,
+            reader=self.bench.reader.model_copy(update={"scenes": self.bench.id}),
+            operator=OperatorConfig(spec=spec, kwargs=dict(self.entry.kwargs), batch_size=1),
+            lift=self.lift,
             engine=EngineConfig(kind="local", device="cpu"),
         )
         return run_labeling(config, on_progress=lambda _: None)
@@ -211,7 +225,7 @@ def _lines(title: str, of: Mapping[str, Mapping[str, Any]]) -> list[tuple[Cell, 
     if reason or not raw or not lifted:
         return [(title, f"not measured: {reason}" if reason else "-", *[None] * 8)]
     measures, qualities = MEASURES[raw["kind"]], QUALITIES.get(raw["kind"], ())
-    lines = []
+    lines: list[tuple[Cell, ...]] = []
     for k in range(max(len(measures), len(qualities))):
         name, shown = measures[k] if k < len(measures) else ("", None)
         quality, quality_shown = qualities[k] if k < len(qualities) else ("", None)
