@@ -98,21 +98,23 @@ def label(
         "engine.events": events if events in (None, "-") else located(events, "events"),
         "plan.only_quarantined": retry_quarantined or None,
     }
-    chosen = labeling_config(config, settings, options, default_reader=context.obj)
-    chosen = in_label_set(chosen, label_set, unmapped)
-    from pipeline.run import plan_labeling, run_labeling
+    chosen = in_label_set(labeling_config(config, settings, options, context.obj), label_set, unmapped)
+    if explain_plan or dry_run:
+        return _explain(chosen) if explain_plan else _show_plan(chosen)
+    from pipeline.run import run_labeling
 
-    if explain_plan:
-        return _explain(chosen)
-    if dry_run:
-        from schemas.text import masked_document
-
-        plan = masked_document(asdict(plan_labeling(chosen)))
-        print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
-        return _print_json(plan)
     summary = run_labeling(chosen)
     _print_json(asdict(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def _show_plan(chosen: LabelingConfig) -> None:
+    from pipeline.run import plan_labeling
+    from schemas.text import masked_document
+
+    plan = masked_document(asdict(plan_labeling(chosen)))
+    print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
+    _print_json(plan)
 
 
 def _explain(chosen: LabelingConfig) -> None:

@@ -58,14 +58,15 @@ class Sentences:
         import torch
         from torch.nn.functional import normalize
 
-        ids = [token_ids(sentence, self._pieces) for sentence in sentences]
+        places = {sentence: n for n, sentence in enumerate(dict.fromkeys(sentences))}
+        ids = [token_ids(sentence, self._pieces) for sentence in places]
         order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
         out = torch.zeros(len(ids), WIDTH)
         with torch.inference_mode():
             for _, group in groupby(order, key=lambda n: len(ids[n])):
                 rows = list(group)
                 out[rows] = normalize(self._tokens(torch.tensor([ids[n] for n in rows])).mean(1), dim=-1)
-        return out
+        return out[[places[sentence] for sentence in sentences]]
 
     def embed_once(self, sentences: Sequence[str]) -> Tensor:
         """As `embed`, kept in the cache folder: a thousand class names take half a minute of one core."""

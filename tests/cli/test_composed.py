@@ -84,6 +84,7 @@ def test_a_spec_with_a_mistake_is_refused_before_any_work(lift3d, few, tmp_path,
     assert code == 2 and problem in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_clip_weights_of_ones_own(lift3d, few, tmp_path):
     """Plumbing only: this CLIP is tiny and its weights are random, so its labels mean nothing."""
     open_clip = pytest.importorskip("open_clip")
