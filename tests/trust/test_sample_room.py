@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from schemas.label_sets import label_set
 
 pytestmark = pytest.mark.slow
 DRAWS = 50
+PAGE = Path(__file__).parents[2] / "docs" / "trust.md"
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,23 @@ def test_the_commands(store: Path, sample_room: Path, tmp_path: Path, capsys: py
     listed = json.loads(capsys.readouterr().out)
     assert len(listed["regions"]) == len(listed["frames"]) == 3
     assert listed["expected_wrong"] != pytest.approx(worklist(str(store)).expected_wrong)
+
+
+def test_the_page_runs(store: Path, sample_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out" / "labels").symlink_to(store)
+    (tmp_path / "data" / "scans").symlink_to(sample_room)
+    text = PAGE.read_text(encoding="utf-8")
+    for line in re.findall(r"^lift3d .*$", text, re.MULTILINE):
+        with pytest.raises(SystemExit) as ended:
+            main(line.partition("#")[0].split()[1:])
+        assert not ended.value.code
+    calibration, contradictions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    trusted: dict[str, Any] = {}
+    masked: dict[str, Any] = {}
+    exec(compile(calibration, PAGE.name, "exec"), trusted)
+    exec(compile(contradictions, PAGE.name, "exec"), masked)
+    assert len(trusted["chance_right"]) == 24
+    assert 0 < masked["mask"].mean() < 0.1
