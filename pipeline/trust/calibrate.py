@@ -114,9 +114,12 @@ def read_calibration(path: Path, operator: str) -> Calibration:
 
 
 def write_calibration(found: Calibration, path: Path) -> None:
-    """Write the document, with the folder that it is in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found.model_dump(), indent=2) + "\n", encoding="utf-8")
+    """Write the document, with the folder that it is in. Raises `ConfigError` where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found.model_dump(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", remedy="name a file in --out") from error
 
 
 def split(keys: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -104,7 +104,8 @@ def worklist(
         source: the dataset that was labelled: with its depth, each surface is listed once.
         reader: how `source` is read.
 
-    Raises `ConfigError` where labels are no classes or of several operators.
+    Raises `ConfigError` where labels are no classes or of several operators, `DatasetError` where images of `source`
+    have another size.
     """
     from pipeline.evaluation.raw_labels import stored_labels
 
@@ -112,10 +113,10 @@ def worklist(
     regions: list[RegionItem] = []
     frames: list[FrameItem] = []
     wrong, pixels = 0.0, 0
-    for scene, labelled in stored.frames.items():
+    for scene in stored.frames:
         kept, seen, area = _scene(store_uri, stored.operator, scene, temperature, top * SPARE)
         names = dict(zip(stored.label_set.ids, stored.label_set.names, strict=True))
-        views = _views(source, scene, set(labelled), reader) if source else {}
+        views = _views(store_uri, source, (stored.operator, scene), reader) if source else {}
         regions = heapq.nlargest(top, [*regions, *_items(kept, views, names)], key=lambda item: item.score)
         frames = heapq.nlargest(top, [*frames, *seen], key=lambda item: item.score)
         wrong, pixels = wrong + sum(frame.expected_wrong for frame in seen), pixels + area
@@ -170,16 +171,21 @@ def _items(regions: list[Region], views: dict[str, View], names: dict[int, str])
         )
 
 
-def _views(source: str, scene: str, labelled: set[str], reader: ReaderConfig | None) -> dict[str, View]:
-    """Cameras and depth of a scene's labelled frames; none where a frame has no depth."""
-    from pipeline.evaluation.scene_data import load_views
+def _views(store_uri: str, source: str, where: tuple[str, str], reader: ReaderConfig | None) -> dict[str, View]:
+    """Cameras and depth of a scene's labelled frames; none where `source` lacks the scene, or a frame its depth."""
+    from pipeline.evaluation.scene_data import check_sizes, load_views
     from pipeline.readers import load_scene, open_dataset
+    from pipeline.store import read_labels
     from schemas.config import ReaderConfig
 
+    operator, scene = where
     reader = reader or ReaderConfig()
+    rows = read_labels(store_uri, columns=["frame", "height", "width"], scene=scene, operator=operator)
+    sizes = {row["frame"]: (int(row["height"]), int(row["width"])) for row in rows.to_dict("records")}
     for ref in open_dataset(source, reader):
         if ref.id == scene:
-            frames = [frame for frame in load_scene(ref, reader).frames if frame.id in labelled]
+            frames = [frame for frame in load_scene(ref, reader).frames if frame.id in sizes]
+            check_sizes(scene, frames, [np.broadcast_to(np.uint8(0), sizes[frame.id]) for frame in frames])
             views = load_views(scene, frames)
             return dict(zip([frame.id for frame in frames], views, strict=True)) if views else {}
     return {}

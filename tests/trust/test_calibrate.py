@@ -50,3 +50,8 @@ def test_what_is_no_document_is_refused(tmp_path: Path, text: str | None) -> Non
         path.write_text(text)
     with pytest.raises(ConfigError, match="is no calibration document.*lift3d calibrate"):
         read_calibration(path, "indoor")
+
+
+def test_a_document_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_calibration(document(), tmp_path)

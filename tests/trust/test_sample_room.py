@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from pipeline.store import decode_confidence, decode_label_map, read_labels
 from pipeline.trust.regions import suspect_regions
 from pipeline.trust.worklist import Worklist, worklist
 from schemas.config import ReaderConfig, parse_config
+from schemas.errors import DatasetError
 from schemas.label_sets import label_set
 
 pytestmark = pytest.mark.slow
@@ -106,6 +109,15 @@ def test_with_depth_a_surface_is_listed_once(store: Path, sample_room: Path) -> 
     assert shown
     assert not any(item.also_in for item in apart.regions)
     assert all(item.frame not in item.also_in for item in folded.regions)
+
+
+def test_a_source_of_another_size_is_an_error(store: Path, sample_room: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "scene9002_00"
+    shutil.copytree(sample_room / scene.name, scene)
+    path = next((scene / "color").glob("*"))
+    cv2.imwrite(str(path), cv2.imread(str(path))[::2, ::2])
+    with pytest.raises(DatasetError, match="labelled"):
+        worklist(str(store), source=str(tmp_path))
 
 
 def test_the_commands(store: Path, sample_room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
