@@ -51,6 +51,16 @@ class OffCentre(Colours):
         return avg_pool2d(pad_to_stride(batch.images * ramp, self.stride), self.stride)
 
 
+class InSpace(Colours):
+    """Its values are moved from view to view."""
+
+    def to_world(self, features: torch.Tensor, cameras: Any) -> torch.Tensor:  # noqa: ARG002
+        return features
+
+    def to_camera(self, features: torch.Tensor, cameras: Any) -> torch.Tensor:  # noqa: ARG002
+        return features
+
+
 def predict(operator: Any, batch: Any) -> torch.Tensor:
     """The prediction, with the contract checked on the way."""
     features = operator.encode(batch)
@@ -203,6 +213,8 @@ def test_every_setting_and_every_member_is_in_the_fingerprint() -> None:
         (lambda: Tta(Colours(), scales=True), "expected a list of numbers"),
         (lambda: Tta(Colours(), scales=[1, 1.0]), "one size twice"),
         (lambda: Tta(Colours(), flips="yes"), "expected true or false"),
+        (lambda: Tta(InSpace(kind="scalar")), "depend on the camera"),
+        (lambda: Ensemble(InSpace(kind="scalar"), InSpace(kind="scalar")), "moved between views"),
         (lambda: Ensemble(Colours()), "expected two or more"),
         (lambda: Ensemble(Colours(), Colours(kind="scalar")), "must all predict"),
         (lambda: Ensemble(Colours(kind="features"), Colours(kind="features")), "must all predict"),

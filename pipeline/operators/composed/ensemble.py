@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.operators.composed.members import check_members, fingerprint, reads_files
 from pipeline.operators.composed.relabel import mapped_scores, told, walk_to
+from pipeline.operators.geometry_valued import moves_between_views
 from pipeline.protocols import Operator
 from schemas.errors import ConfigError, ContractError
 from schemas.label_sets import LabelSet
@@ -95,6 +96,11 @@ def _one_kind(operators: Sequence[Operator]) -> Kind:
     if len(kinds) > 1 or "features" in kinds:
         found = ", ".join(f"{one.name} {one.kind}" for one in operators)
         raise ConfigError(f"ensemble: members must all predict classes, scalar or image, found {found}")
+    for one in operators:
+        if moves_between_views(one):
+            raise ConfigError(
+                f"ensemble: the values of {one.name!r} are moved between views, which a mean does not know"
+            )
     return kinds.pop()
 
 

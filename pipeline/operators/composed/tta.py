@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.operators.composed.members import check_members, check_seen, fingerprint
+from pipeline.operators.geometry_valued import moves_between_views
 from pipeline.operators.grid import pad_to_stride
 from pipeline.protocols import Operator
 from schemas.camera import Camera
@@ -47,7 +48,7 @@ class Tta:
     def __init__(self, operator: Operator, *, flips: bool = True, scales: Sequence[float] = (1.0,)) -> None:
         check_members(self.name, [operator])
         check_seen(self.name, operator, "so mirrored images change nothing")
-        if hasattr(operator, "to_world"):
+        if moves_between_views(operator):
             raise ConfigError(f"tta: the values of {operator.name!r} depend on the camera, which a mirror has not")
         if not isinstance(flips, bool):
             raise ConfigError(f"tta: flips is {flips!r}, expected true or false")
