@@ -41,7 +41,7 @@ def test_the_fit_is_at_least_as_likely_as_any_other(seed: int) -> None:
     histogram = rng.integers(0, 50, (LEVELS, 2))
     best = surprise(histogram, fit_temperature(histogram))
     for other in (0.1, 0.5, 1.0, 2.0, 10.0):
-        assert best <= surprise(histogram, other) + 1e-9
+        assert best <= surprise(histogram, other) + 1e-6  # confidence is float32
     assert error_at(histogram, None) == pytest.approx(calibration_error(histogram), abs=1e-6)
 
 
