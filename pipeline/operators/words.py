@@ -18,6 +18,7 @@ from pipeline.operators.sentences import Sentences
 from pipeline.operators.vit_features import fit_to_patches
 from pipeline.operators.weights import tensors_sha256
 from schemas.errors import ConfigError
+from schemas.label_sets import LabelSet
 from schemas.store import Kind
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Words:
 
     name = "words"
     kind: Kind = "scalar"
-    label_set = None
+    label_set: LabelSet | None = None
 
     def __init__(self, prompt: str, *, stride: int = 16, sharpness: float = 8.0, device: str = "cpu") -> None:
         if not isinstance(prompt, str) or not prompt.strip():
@@ -102,7 +103,7 @@ def relevance(sentences: Sentences, prompt: str, names: Sequence[str], sharpness
 
 def class_names() -> list[str]:
     """ImageNet's 1,000 classes in the classifier's order: each one's synonyms, as WordNet lists them."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
     return [info.index_to_description(n) for n in range(info.num_classes())]
