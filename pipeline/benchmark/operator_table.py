@@ -224,7 +224,8 @@ def _lines(title: str, of: Mapping[str, Mapping[str, Any]]) -> list[tuple[Cell, 
     reason = raw.get(NOT_MEASURED) or lifted.get(NOT_MEASURED)
     if reason or not raw or not lifted:
         return [(title, f"not measured: {reason}" if reason else "-", *[None] * 8)]
-    measures, qualities = MEASURES[raw["kind"]], QUALITIES.get(raw["kind"], ())
+    measures = MEASURES[raw["kind"]]
+    qualities = [(name, shown) for name, shown in QUALITIES.get(raw["kind"], ()) if name in raw]
     lines: list[tuple[Cell, ...]] = []
     for k in range(max(len(measures), len(qualities))):
         name, shown = measures[k] if k < len(measures) else ("", None)
