@@ -96,31 +96,30 @@ def label(
         "lift.mode": mode,
         "engine.kind": engine,
         "engine.events": events if events in (None, "-") else located(events, "events"),
-        "plan.only_quarantined": retry_quarantined or None,
     }
     chosen = in_label_set(labeling_config(config, settings, options, context.obj), label_set, unmapped)
     if explain_plan or dry_run:
-        return _explain(chosen) if explain_plan else _show_plan(chosen)
+        return (_explain if explain_plan else _show_plan)(chosen, retry_quarantined)
     from pipeline.run import run_labeling
 
-    summary = run_labeling(chosen)
+    summary = run_labeling(chosen, only_quarantined=retry_quarantined)
     _print_json(asdict(summary))
     raise typer.Exit(summary.exit_code)
 
 
-def _show_plan(chosen: LabelingConfig) -> None:
+def _show_plan(chosen: LabelingConfig, only_quarantined: bool) -> None:
     from pipeline.run import plan_labeling
     from schemas.text import masked_document
 
-    plan = masked_document(asdict(plan_labeling(chosen)))
+    plan = masked_document(asdict(plan_labeling(chosen, only_quarantined=only_quarantined)))
     print("\n".join(f"{name.replace('_', ' '):<18} {value}" for name, value in plan.items()))
     _print_json(plan)
 
 
-def _explain(chosen: LabelingConfig) -> None:
+def _explain(chosen: LabelingConfig, only_quarantined: bool) -> None:
     from pipeline.explain import explain_plan
 
-    why = explain_plan(chosen)
+    why = explain_plan(chosen, only_quarantined=only_quarantined)
     print("\n".join(map(str, why)))
     _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
 

@@ -62,13 +62,13 @@ class SceneReasons:
         return asdict(self)
 
 
-def explain_plan(config: LabelingConfig) -> list[SceneReasons]:
+def explain_plan(config: LabelingConfig, *, only_quarantined: bool = False) -> list[SceneReasons]:
     """What `run_labeling` would do and why, scene by scene, most work first. Writes nothing, starts no engine."""
     from pipeline.store import Store
 
     store = Store(config.store)
     store.check_version()
-    found = survey(config, store)
+    found = survey(config, store, only_quarantined=only_quarantined)
     parts, quarantined = store.parts_all(found.slug), quarantine_reasons(store.uri, found.slug)
     return [_reasons(plan, parts, quarantined) for plan in found.plans]
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pipeline.store.lease import Lease
 
 
-def settle_attempts(config: LabelingConfig, store: Store, slug: str) -> None:
-    """Count what earlier runs died of; with `plan.only_quarantined`, give what is in quarantine new tries."""
+def settle_attempts(config: LabelingConfig, store: Store, slug: str, *, forgive_quarantined: bool) -> None:
+    """Count what earlier runs died of, and maybe give what is in quarantine new tries."""
     attempts = store.attempts(slug, config.engine.attempts, config.engine.kind)
     attempts.settle()
-    if config.plan.only_quarantined:
+    if forgive_quarantined:
         rows = quarantine_reasons(store.uri, slug)
         attempts.forgive({scene: {frame for frame in frames if frame} for scene, frames in rows.items()})
 

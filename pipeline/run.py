@@ -85,12 +85,15 @@ class RunPlan:
     store: str
 
 
-def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = None) -> RunSummary:
+def run_labeling(
+    config: LabelingConfig, *, on_progress: OnProgress | None = None, only_quarantined: bool = False
+) -> RunSummary:
     """Label everything that the config selects and that the store does not hold yet.
 
     Args:
         config: with `source` and `store` as every process can reach them.
         on_progress: called with every finished chunk; by default progress is shown on stderr.
+        only_quarantined: label the frames that are in quarantine, with new tries, and no others.
 
     Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt.
 
@@ -112,8 +115,8 @@ def run_labeling(config: LabelingConfig, *, on_progress: OnProgress | None = Non
         RunRecord(config, stamp, slug, store, events, engine) as record,
     ):
         store.recover(slug)
-        settle_attempts(config, store, slug)
-        plan = survey(config, store, remember=True)
+        settle_attempts(config, store, slug, forgive_quarantined=only_quarantined)
+        plan = survey(config, store, remember=True, only_quarantined=only_quarantined)
         check_room(config.store, _estimated_bytes(plan))
         engine.fit(worker_memory(plan.chunks, lifts=config.lift.method != "none"))
         job = _job(config, engine, plan, stamp)
@@ -146,14 +149,14 @@ def _summary(config: LabelingConfig, plan: Survey, tally: Tally, run_id: str, wa
     )
 
 
-def plan_labeling(config: LabelingConfig) -> RunPlan:
+def plan_labeling(config: LabelingConfig, *, only_quarantined: bool = False) -> RunPlan:
     """What `run_labeling` would do. Reads the dataset and the store, writes nothing, starts no engine."""
     from pipeline.store import Store
 
     check_reachable(config)
     store = Store(config.store)
     store.check_version()
-    plan = survey(config, store)
+    plan = survey(config, store, only_quarantined=only_quarantined)
     return RunPlan(
         scenes=len(plan.plans),
         frames=sum(p.frames for p in plan.plans),

@@ -74,8 +74,8 @@ class Survey:
         return [*read, *plan.held]
 
 
-def survey(config: LabelingConfig, store: Store, *, remember: bool = False) -> Survey:
-    """Read and plan every scene that the config selects; with `plan.only_quarantined`, those that are in quarantine.
+def survey(config: LabelingConfig, store: Store, *, remember: bool = False, only_quarantined: bool = False) -> Survey:
+    """Read and plan every scene that the config selects; with `only_quarantined`, the frames that are in quarantine.
 
     With `remember`, digests of what was read go into the store, so that they are not made again; else nothing is
     written.
@@ -97,7 +97,7 @@ def survey(config: LabelingConfig, store: Store, *, remember: bool = False) -> S
         corrects=corrects_sources(operator.kind, config.lift),
         done=store.done_all(slug),
         hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
-        quarantined=quarantine_reasons(store.uri, slug) if config.plan.only_quarantined else None,
+        quarantined=quarantine_reasons(store.uri, slug) if only_quarantined else None,
     )
 
     def look_at(ref: SceneRef) -> ScenePlan | QuarantineRecord:

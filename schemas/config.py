@@ -92,8 +92,6 @@ class PlanConfig(_Section):
     """Target frames a chunk."""
     content: Literal["bytes", "listing"] = "bytes"
     """How a changed image or depth map is noticed: by its bytes, or by size and time of change without reading it."""
-    only_quarantined: bool = False
-    """Label the frames that are in quarantine and no others (`--retry-quarantined`)."""
 
 
 class EngineConfig(_Section):

