@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 4096
 """Up to here a chunk is a block of its own, so that its status comes back as soon as it is done."""
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+"""Colours that Ray writes into its messages."""
 LEDGER_S = 5.0
 """Longest wait for the ledger's answer."""
 
@@ -78,8 +81,7 @@ class RayEngine:
         if not chunks:
             return
         with ray_session(), data_context(self._config.no_progress_s):
-            ledger: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger).remote()
-            self._ledger = ledger
+            ledger = self._ledger = _ledger_beside_us()
             try:
                 yield from self._statuses(job, chunks, ledger)
             except ExecutionTimeoutError:
@@ -90,7 +92,11 @@ class RayEngine:
                     remedy="--engine local shows what happens in it; what is committed is kept",
                 ) from error
             except RayTaskError as error:
-                raise EngineError(f"a worker failed: {_gist(error)}", remedy="this is a bug") from error
+                lost = isinstance(error.cause, RayActorError)
+                remedy = (
+                    "a node may be lost; what is committed is kept, run again to resume" if lost else "this is a bug"
+                )
+                raise EngineError(f"a worker failed: {_gist(error)}", remedy=remedy) from error
             finally:
                 with self._lock:
                     self._ledger = None
@@ -203,9 +209,20 @@ class ChunkActor:
         return status
 
 
+def _ledger_beside_us() -> Any:
+    """The ledger, on the driver's own node: what is lost with any other node must not take it along."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
+    return actor.options(scheduling_strategy=here).remote()
+
+
 def _gist(error: Exception) -> str:
     """The first and the last line of what Ray says: what happened, and the exception behind it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ANSI.sub("", str(getattr(error, "cause", None) or error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 

@@ -1,6 +1,6 @@
 """Runs that are killed at random, with random faults, and run again until they end: the store is that of a clean run.
 
-LIFT3D_CHAOS_RUNS says how many (3 unless told), LIFT3D_CHAOS_SEED where to begin.
+LIFT3D_CHAOS_RUNS says how many (2 unless told), LIFT3D_CHAOS_SEED where to begin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
-RUNS = int(os.environ.get("LIFT3D_CHAOS_RUNS", "3"))
+RUNS = int(os.environ.get("LIFT3D_CHAOS_RUNS", "2"))
 SEED = int(os.environ.get("LIFT3D_CHAOS_SEED", "2"))
 A_RUN_S = 300
 
