@@ -123,7 +123,7 @@ class Campaign:
             "lift.sources": "3",
             "engine.workers": str(WORKERS),
             "engine.frame_timeout_s": "6" if plan.bad == "hang" else "60",
-            "engine.no_progress_s": "60",
+            "engine.no_progress_s": "300",
             "engine.scratch": "none",
         }
         command = [sys.executable, "-m", "jobs.cli", "label", str(self.folder / "rooms"), "--store", str(store)]
