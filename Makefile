@@ -7,8 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Tests of a file run in one process, and so do all that share a Ray cluster.
-PARALLEL := -n auto --maxprocesses 4 --dist loadgroup
+# Ray brings processes of its own: what starts it runs by itself, the rest on several cores, a file in one process.
+DEFAULT := not slow and not gpu and not fuzz and not chaos
+define tests
+	$(RUN) -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "($(1)) and not ray"
+	$(RUN) -m pytest -q -m "($(1)) and ray"
+endef
 UV_VERSION := 0.13.9
 # A shim that is on PATH but does not run counts as absent.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -24,10 +28,10 @@ demo: setup ## label the sample room raw and lifted, compare both with ground tr
 	$(RUN) jobs/demo.py
 
 test: setup ## the default tests, on up to four cores
-	$(RUN) -m pytest -q $(PARALLEL)
+	$(call tests,$(DEFAULT))
 
 check: lint ## what CI runs: lint, types, every test that needs no GPU
-	$(RUN) -m pytest -q $(PARALLEL) -m "not gpu"
+	$(call tests,not gpu)
 
 lint: setup types ## ruff (rules and format) and mypy
 	$(RUN) -m ruff check .

@@ -15,18 +15,6 @@ pytest_plugins = ["pipeline.testing"]
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For runs on several cores: a file's tests stay together, and those that share a Ray cluster come first.
-
-    First of all hooks, since pytest-xdist reads the groups in its own.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def sample_room() -> Path:
     """The dataset in examples/: one room, 24 views of 320x240, ScanNet layout, exact ground truth."""
