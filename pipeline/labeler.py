@@ -199,6 +199,8 @@ class Labeler:
         """Encoded views by frame id; views that another chunk has had encoded are not encoded again."""
         found = {view.frame.id: self._memory.encoded(scene, view.frame) for view in batch}
         new = [view for view in batch if found[view.frame.id] is None]
+        if len(new) < len(batch):
+            tries.came_through()  # as they did when they were kept
         started = perf_counter()
         made = self._encode(scene, new, faults, tries) if new else {}
         seconds = (perf_counter() - started) / max(len(new), 1)

@@ -11,6 +11,7 @@ import torch
 from pipeline import Labeler, known
 from pipeline.plan import plan_scene
 from pipeline.scratch import Scratch, discard, scratch_root, worth_keeping
+from pipeline.tries import Untried
 from schemas.config import parse_config
 from schemas.errors import ConfigError
 
@@ -153,3 +154,23 @@ def test_a_folder_of_somebody_elses_is_not_used(tmp_path, monkeypatch):
     assert scratch_root("auto") is None
     with pytest.raises(ConfigError, match="absolute"):
         scratch_root("some/where")
+
+
+def test_a_view_that_was_kept_tells_that_the_operator_works(sound_room, operators, tmp_path):
+    """Else a worker that is killed by every *new* view would be taken for one that is killed by any view."""
+
+    class Told(Untried):
+        through = 0
+
+        def came_through(self):
+            self.through += 1
+
+    scratch = Scratch(tmp_path, "run", PLENTY)
+    _label(sound_room, operators["classes"](), scratch, method="depth")
+    values = {"source": str(sound_room.folder), "store": "unused", "lift": {"sources": 2, "method": "depth"}}
+    config = parse_config(values)
+    counted, told = Counted(operators["classes"]()), Told()
+    chunk = plan_scene(sound_room.scene, config, "model", {}, corrects=True).chunks[0]
+    Labeler(config, counted, None, scratch).label(chunk, told)
+    assert not counted.encoded
+    assert told.through > 0
