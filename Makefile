@@ -49,7 +49,8 @@ bench: setup ## time lifting on the sample room: against a GNT-style renderer, b
 
 lock: $(UV) ## resolve pyproject.toml into requirements.lock (keeps pins; make lock UPGRADE=--upgrade renews them)
 	$(UV) pip compile pyproject.toml --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
-	  --extra s3 --extra open-clip --extra indoor --extra efficientnet --extra words --extra benchmark --extra dev \
+	  --extra s3 --extra open-clip --extra indoor --extra efficientnet --extra words --extra onnx --extra hf --extra torchvision --extra diffusers \
+	  --extra benchmark --extra dev \
 	  --no-annotate --no-header --output-file requirements.lock
 
 clean: ## remove everything that make wrote
