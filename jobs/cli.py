@@ -52,7 +52,10 @@ def label(
     source: Annotated[str | None, typer.Argument(help="Dataset or scene: a local path or a URI.")] = None,
     store: Annotated[str | None, typer.Option(metavar="URI", help="Where labels go; may exist already.")] = None,
     operator: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="2D model: name, name:argument or package.module:Class.")
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC", help="2D model: name, name:argument or package.module:Class. Several work in one pass."
+        ),
     ] = None,
     reader: Reader = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON config; options given here win over it.")] = None,
@@ -88,7 +91,7 @@ def label(
     options = {
         "source": source,
         "store": store,
-        "operator.spec": operator,
+        "operator.spec": operator[0] if operator and len(operator) == 1 else operator or None,
         "reader.name": reader,
         "reader.scenes": scenes,
         "reader.limit": limit,

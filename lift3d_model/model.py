@@ -169,8 +169,32 @@ class Lift3D:
         spread, trust = torch.full_like(mode, 2 * SENSOR_SPREAD), (mode > 0).to(mode.dtype)
         return depths.with_belief(target, torch.stack([mode, spread, trust]))
 
+    def pixel_witnesses(self, views: Views, depths: Depths, target: int, sources: Sequence[int]) -> Evidence:
+        """Who speaks for each pixel of the target, whatever operator is lifted: the evidence of `lift_ids`."""
+        grid = (views.images.shape[-2], views.images.shape[-1])
+        return self._witnesses(views, depths, target, sources, grid, 1.0, None, located=False)
+
+    def cell_witnesses(
+        self,
+        views: Views,
+        depths: Depths,
+        target: int,
+        sources: Sequence[int],
+        grid: tuple[int, int],
+        stride: float,
+    ) -> Evidence:
+        """Who speaks for each of the target's (h, w) cells, `stride` image pixels wide: that of `lift_features`."""
+        return self._witnesses(views, depths, target, sources, grid, stride, self._curves)
+
     def corrected_ids(
-        self, views: Views, depths: Depths, ids: Tensor, view: int, sources: Sequence[int], classes: int
+        self,
+        views: Views,
+        depths: Depths,
+        ids: Tensor,
+        view: int,
+        sources: Sequence[int],
+        classes: int,
+        witnesses: Evidence | None = None,
     ) -> Tensor:
         """A view's class map g_i + R_i as a source for others: what its own sources make of it (see `corrector`).
 
@@ -181,21 +205,29 @@ class Lift3D:
         """
         if self.settings.corrector.rounds == 0:
             return ids[-1].to(torch.int16)
-        return self.lift_ids(views, depths, ids, view, sources, classes).ids
+        return self.lift_ids(views, depths, ids, view, sources, classes, witnesses).ids
 
     def lift_ids(
-        self, views: Views, depths: Depths, ids: Tensor, target: int, sources: Sequence[int], classes: int
+        self,
+        views: Views,
+        depths: Depths,
+        ids: Tensor,
+        target: int,
+        sources: Sequence[int],
+        classes: int,
+        witnesses: Evidence | None = None,
     ) -> Lifted:
         """Lift hard class ids at full resolution.
 
         Args:
             ids: [S + 1, H, W] class indices 0..classes-1 (-1 = no prediction) of the sources in order, then the target.
+            witnesses: `pixel_witnesses` of the target, where somebody gathered them before.
 
         Returns:
             values [k, H, W]: shares of the k classes that occur.
         """
         height, width = ids.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (height, width), 1.0, None, located=False)
+        witnesses = witnesses or self.pixel_witnesses(views, depths, target, sources)
         seen = pick(ids, witnesses.slot, witnesses.index).int().add_(1)
         weight = witnesses.weight * (seen > 0)
         present = torch.bincount(seen.flatten(), minlength=classes + 1)[1:] > 0
@@ -220,17 +252,19 @@ class Lift3D:
         stride: float,
         target: int,
         sources: Sequence[int],
+        witnesses: Evidence | None = None,
     ) -> Lifted:
         """Lift feature maps at their own resolution.
 
         Args:
             features: [S + 1, C, h, w], cells `stride` image pixels wide, of the sources in order, then the target.
+            witnesses: `cell_witnesses` of the target on this grid, where somebody gathered them before.
 
         Returns:
             values [C, h, w].
         """
         h, w = features.shape[-2:]
-        witnesses = self._witnesses(views, depths, target, sources, (h, w), stride, self._curves)
+        witnesses = witnesses or self.cell_witnesses(views, depths, target, sources, (h, w), stride)
         values = sample_bilinear(features[witnesses.slot], witnesses.located, stride)
         own = (witnesses.slot == len(sources))[:, None]
         factor = own_factor(self._curves, (witnesses.weight * ~own).sum(0))

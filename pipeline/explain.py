@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pipeline.fingerprint import PARTS
 from pipeline.plan import ScenePlan
-from pipeline.survey import quarantine_reasons, survey
+from pipeline.survey import Survey, quarantine_reasons, surveys
 from schemas.config import LabelingConfig
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
 
 NEW, SOURCE, UNTOLD = "new", "a source view changed", "changed, the store does not say what"
 REASONS = {
@@ -38,6 +41,7 @@ class SceneReasons:
         held: frames that ended their worker before and are not tried again.
         set_aside: frames that its reader cannot use.
         reasons: why -> the frames to label for it, in the dataset's order.
+        operator: by which operator, by its name in the store.
     """
 
     scene: str
@@ -46,10 +50,13 @@ class SceneReasons:
     held: int
     set_aside: int
     reasons: dict[str, list[str]]
+    operator: str = ""
 
     def __str__(self) -> str:
         todo = sum(map(len, self.reasons.values()))
-        lines = [f"{self.scene}: {todo} to label in {self.chunks} chunks, {self.resumed} as they should be"]
+        lines = [
+            f"{self.operator} {self.scene}: {todo} to label in {self.chunks} chunks, {self.resumed} as they should be"
+        ]
         lines += [f"    {len(frames)} {why}: {_listed(frames)}" for why, frames in self.reasons.items()]
         if self.held:
             lines.append(f"    {self.held} ended their worker before and are left alone (--retry-quarantined)")
@@ -68,9 +75,13 @@ def explain_plan(config: LabelingConfig, *, only_quarantined: bool = False) -> l
 
     store = Store(config.store)
     store.check_version()
-    found = survey(config, store, only_quarantined=only_quarantined)
+    found = surveys(config, store, only_quarantined=only_quarantined)
+    return [why for one in found for why in _of_operator(one, store)]
+
+
+def _of_operator(found: Survey, store: Store) -> list[SceneReasons]:
     parts, quarantined = store.parts_all(found.slug), quarantine_reasons(store.uri, found.slug)
-    return [_reasons(plan, parts, quarantined) for plan in found.plans]
+    return [replace(_reasons(plan, parts, quarantined), operator=found.slug) for plan in found.plans]
 
 
 def _reasons(

@@ -8,11 +8,12 @@ anything is read, and held: what was there once cannot be gone when it is needed
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.fingerprint import corrected_digest, geometry_of, view_digests, work_digest
 from pipeline.scratch import Scratch, worth_keeping
+from pipeline.shared import SharedViews
 from schemas.config import LiftConfig
 from schemas.scene import Chunk, Frame
 
@@ -31,11 +32,17 @@ class Known:
         corrects: whether class maps are corrected by their sources before others look at them.
         corrected: [H, W] int16 class indices g_i + R_i.
         swept: refined sweeps.
+        shared: what the operators of one pass have in common.
     """
 
     corrects: bool
     corrected: Mapping[str, Tensor] = field(default_factory=dict)
     swept: Mapping[str, Sweep] = field(default_factory=dict)
+    shared: SharedViews = field(default_factory=SharedViews)
+
+    def uncorrected(self) -> Known:
+        """The same for work that corrects class maps itself: none is corrected before."""
+        return replace(self, corrects=False, corrected={})
 
     def looked_at(self, chunk: Chunk) -> set[int]:
         """Views whose depth is asked for: targets, their sources, and the sources of those yet to be corrected."""
@@ -73,35 +80,51 @@ class ViewMemory:
         lift: the run's settings.
         operator: the operator's fingerprint; weights: digest of the lift's checkpoint.
         corrects: see `Known`.
+        shared: what other operators of the same pass worked out.
     """
 
     def __init__(
-        self, scratch: Scratch, lift: LiftConfig, operator: str, weights: str | None, *, corrects: bool
+        self,
+        scratch: Scratch,
+        lift: LiftConfig,
+        operator: str,
+        weights: str | None,
+        *,
+        corrects: bool,
+        shared: SharedViews | None = None,
     ) -> None:
         self._scratch, self._lift, self._corrects = scratch, lift, corrects
         self._operator, self._weights = operator, weights
+        self._shared = shared or SharedViews()
 
     def recall(self, chunk: Chunk) -> Known:
         """All that is known of a chunk's views and of use for it."""
-        if not self._scratch.keeps or self._lift.method == "none":
-            return Known(self._corrects)
+        nothing = Known(self._corrects, shared=self._shared)
+        if self._lift.method == "none" or not (self._scratch.keeps or self._shared.sweeps):
+            return nothing
         first = sorted(_with_sources(chunk, chunk.targets)) if self._corrects else []
         keys = self._keys(chunk)
         maps = {v: self._scratch.get("corrected", keys.corrected(v)) for v in first}
         corrected = {chunk.frames[v].id: _tensor(found["ids"]) for v, found in maps.items() if found}
-        known = Known(self._corrects, corrected)
+        known = replace(nothing, corrected=corrected)
         asked = [v for v in sorted(known.looked_at(chunk)) if geometry_of(chunk.frames[v], self._lift) == "rgb"]
-        sweeps = {chunk.frames[v].id: self._scratch.get("sweep", keys.swept(v)) for v in asked}
-        return Known(self._corrects, corrected, {frame: _sweep(found) for frame, found in sweeps.items() if found})
+        sweeps = {chunk.frames[v].id: self._swept(keys.swept(v)) for v in asked}
+        return replace(known, swept={frame: sweep for frame, sweep in sweeps.items() if sweep})
+
+    def _swept(self, key: str) -> Sweep | None:
+        """A sweep of this pass, or of earlier work."""
+        if key in self._shared.sweeps:
+            return self._shared.sweeps[key]
+        found = self._scratch.get("sweep", key)
+        return _sweep(found) if found else None
 
     def keep(self, chunk: Chunk, corrected: Mapping[str, Tensor], swept: Mapping[str, Sweep]) -> None:
         """Keep what was worked out for a chunk, by frame id; all views that were read must have been usable."""
-        if not self._scratch.keeps:
-            return
         keys, place = self._keys(chunk), {frame.id: v for v, frame in enumerate(chunk.frames)}
         for frame, ids in corrected.items():
             self._scratch.put("corrected", keys.corrected(place[frame]), {"ids": ids.cpu().numpy()})
         for frame, sweep in swept.items():
+            self._shared.keep_sweep(keys.swept(place[frame]), sweep)
             self._scratch.put("sweep", keys.swept(place[frame]), _arrays(sweep))
 
     def encoded(self, scene: str, frame: Frame) -> Encoded | None:

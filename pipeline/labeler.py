@@ -20,12 +20,13 @@ from pipeline.fingerprint import model_fingerprint, trial_mark
 from pipeline.known import Known, ViewMemory
 from pipeline.lift_weights import load_weights
 from pipeline.lifting import ChunkLift, corrects_sources, lift_settings
-from pipeline.loading import LoadedView, as_images, load_view
+from pipeline.loading import LoadedView, as_images
 from pipeline.plan import halves
 from pipeline.predicting import Encoded, batches, encode_batch
 from pipeline.records import make_record
 from pipeline.rounds import next_round
 from pipeline.scratch import NO_SCRATCH, Scratch
+from pipeline.shared import SharedViews
 from pipeline.store import operator_slug
 from pipeline.tries import UNTRIED, Tries, hold_hopeless, is_untouchable
 from pipeline.watchdog import time_limit
@@ -51,6 +52,10 @@ class Labeler:
         operator: one that is built already; else it is built from the config.
         model: one that is built already; else it is the one that the config asks for.
         scratch: where what was worked out of a view is kept for other chunks that look at it.
+        shared: what it has in common with the labelers of other operators.
+
+    Attributes:
+        corrects: `corrects_sources`: how far chunks have to look.
 
     Raises what building the operator raises, and `MissingWeightsError` for a checkpoint that cannot be read.
     """
@@ -61,6 +66,7 @@ class Labeler:
         operator: Operator | None = None,
         model: Lift3D | None = None,
         scratch: Scratch = NO_SCRATCH,
+        shared: SharedViews | None = None,
     ) -> None:
         import torch
 
@@ -71,15 +77,21 @@ class Labeler:
         name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
         self._device = torch.device(name)
         self._config = config
-        self._slug = operator_slug(config.operator.spec)
-        self._operator = operator or build_operator(config.operator.spec, dict(config.operator.kwargs), name)
+        self._slug = operator_slug(config.operator.sole)
+        self._operator = operator or build_operator(config.operator.sole, dict(config.operator.kwargs), name)
         self._fingerprint = self._operator.fingerprint()
         checkpoint, self._weights_sha256 = load_weights(config.lift)
         self._model = model or Lift3D(lift_settings(config.lift), checkpoint)
         self._as_ids = self._operator.kind == "classes" and config.lift.method != "none"
-        self._corrects = corrects_sources(self._operator.kind, config.lift)
+        self.corrects = corrects_sources(self._operator.kind, config.lift)
+        self._shared = shared or SharedViews()
         self._memory = ViewMemory(
-            scratch, config.lift, self._fingerprint, self._weights_sha256, corrects=self._corrects
+            scratch,
+            config.lift,
+            self._fingerprint,
+            self._weights_sha256,
+            corrects=self.corrects,
+            shared=self._shared,
         )
         self._batch = config.operator.batch_size
         self._allowed = config.engine.attempts
@@ -113,7 +125,8 @@ class Labeler:
                 records = self._lift(chunk, known, usable, encoded, faults, clock, tries)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return ChunkResult(tuple(records), faults.quarantine(chunk.target_ids), dict(clock.seconds))
+        quarantined = faults.quarantine(chunk.target_ids)
+        return ChunkResult(tuple(records), quarantined, dict(clock.seconds), self._shared.counts())
 
     def _looked_at(
         self,
@@ -151,7 +164,7 @@ class Labeler:
         lost: set[str],
     ) -> Known:
         """What is known once a portion of source views is corrected; where that fails, the chunk does it at once."""
-        alone = Known(corrects=False, swept=known.swept)
+        alone = known.uncorrected()
         views, encoded = self._looked_at(part, alone, pool, faults, clock, tries, lost)
         ids = [frame for frame in part.target_ids if frame not in faults]
         if not ids or tries.ended("geometry", ids):
@@ -176,7 +189,7 @@ class Labeler:
         """Views in order, read and decoded by a few threads ahead of the operator; in careful work, one at a time."""
         loading: dict[str, Future[LoadedView]] = {}
         if not tries.careful:
-            loading = {frame.id: pool.submit(load_view, frame, self._config.lift) for frame in frames}
+            loading = {frame.id: pool.submit(self._shared.load, frame, self._config.lift) for frame in frames}
         for frame in frames:
             with clock("decode"):
                 for _ in range(self._allowed):
@@ -192,7 +205,7 @@ class Labeler:
         self, frame: Frame, under_way: Future[LoadedView] | None, pool: ThreadPoolExecutor, faults: Faults
     ) -> LoadedView | None:
         with faults.guard("decode", frame.id), time_limit(self._limit_s, "reading it"):
-            return (under_way or pool.submit(load_view, frame, self._config.lift)).result()
+            return (under_way or pool.submit(self._shared.load, frame, self._config.lift)).result()
         return None
 
     def _seen(self, scene: str, batch: list[LoadedView], faults: Faults, tries: Tries) -> dict[str, Encoded]:
@@ -223,6 +236,7 @@ class Labeler:
             limit = time_limit(self._limit_s, what)
             with tries.step("encode", *ids, limit_s=self._limit_s), faults.guard("encode", *ids), limit:
                 encoded.update(self._encode_batch(scene, part))
+                self._shared.count("encoded", len(part))
             if ids[0] in encoded:
                 tries.came_through()
             elif again := self._again(part, faults):
@@ -280,7 +294,7 @@ class Labeler:
             elif len(part.targets) > 1:
                 faults.forgive(*ids)
                 self._free_memory()
-                waiting[:0] = halves(part, self._config.lift, corrects=self._corrects)
+                waiting[:0] = halves(part, self._config.lift, corrects=self.corrects)
             elif faults.may_try_again(part.target_ids[0], self._allowed):
                 faults.forgive(*ids)
                 waiting[:0] = [part]
@@ -288,9 +302,10 @@ class Labeler:
 
     def _keep(self, part: Chunk, known: Known, views: list[LoadedView], lift: ChunkLift) -> None:
         """Keep what was worked out, unless a view was missing: other chunks may have it, and make more of it."""
-        usable = {view.frame.id for view in views}
+        usable, swept = {view.frame.id for view in views}, lift.swept_now()
+        self._shared.count("swept", len(swept))
         if all(part.frames[v].id in usable for v in known.loaded(part, self._config.lift)):
-            self._memory.keep(part, lift.corrected_now(), lift.swept_now())
+            self._memory.keep(part, lift.corrected_now(), swept)
 
     def _prepare(
         self, part: Chunk, known: Known, views: list[LoadedView], encoded: dict[str, Encoded], faults: Faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.agreement import operator_confidence, similarity
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from lift3d_model import Depths, Lift3D, Lifted, LiftSettings
     from lift3d_model.density import Sweep
+    from lift3d_model.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +101,15 @@ class ChunkLift:
         self._position = {view.frame.id: v for v, view in enumerate(views)}
         self._known = known or Known(corrects_sources(operator.kind, lift))
         self._sources = _among(chunk, self._position, chunk.sources)
+        self._sweeping = _among(chunk, self._position, [swept_sources(chunk, v) for v in range(len(chunk.frames))])
         self._finished: dict[int, Tensor] = {}
         self._corrected: dict[int, Tensor] = {}
         self._completed: dict[int, Tensor] = {}
         if lift.method != "none" and views:
             self._views, sensor = as_tensors(views, device)
             measured = [geometry_of(view.frame, lift) == "depth" for view in views]
-            sweeping = _among(chunk, self._position, [swept_sources(chunk, v) for v in range(len(chunk.frames))])
             swept = {self._position[frame]: sweep.to(device) for frame, sweep in self._swept_before()}
-            self._depths = model.depths(self._views, sensor, measured, sweeping, self._looked_at(chunk), swept)
+            self._depths = model.depths(self._views, sensor, measured, self._sweeping, self._looked_at(chunk), swept)
 
     def outcome(self, frame: str) -> Outcome:
         """The finished prediction of one target."""
@@ -173,7 +175,8 @@ class ChunkLift:
         sources = self._sources[target]
         maps = _stack([self._source_ids(v) for v in (*sources, target)])
         depths = self._target_depths(target)
-        lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes())
+        witnesses = self._pixel_witnesses(target, depths)
+        lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes(), witnesses)
         height, width = self._size(target)
         return lifted, lifted.ids[None, :height, :width], 1
 
@@ -191,8 +194,9 @@ class ChunkLift:
 
     def _corrected_ids(self, v: int) -> Tensor:
         sources = self._sources[v]
-        maps = _stack([self._raw_ids(s) for s in (*sources, v)])
-        return self._model.corrected_ids(self._views, self._target_depths(v), maps, v, sources, self._classes())
+        maps, depths = _stack([self._raw_ids(s) for s in (*sources, v)]), self._target_depths(v)
+        witnesses = self._pixel_witnesses(v, depths)
+        return self._model.corrected_ids(self._views, depths, maps, v, sources, self._classes(), witnesses)
 
     def _raw_ids(self, v: int) -> Tensor:
         ids = self._encoded[v].ids
@@ -212,7 +216,8 @@ class ChunkLift:
         sources, stride, size = self._sources[target], self._operator.stride, self._size(target)
         features = stack_padded([self._common(v) for v in (*sources, target)])
         depths = self._target_depths(target)
-        lifted = self._model.lift_features(self._views, depths, features, stride, target, sources)
+        witnesses = self._cell_witnesses(target, depths, (features.shape[-2], features.shape[-1]))
+        lifted = self._model.lift_features(self._views, depths, features, stride, target, sources, witnesses)
         h, w = grid_size(size, stride)
         seen = to_camera(self._operator, lifted.values[None], self._loaded[target].frame.camera)[0]
         return lifted, decode_view(self._operator, seen[:, :h, :w], size), stride
@@ -222,12 +227,38 @@ class ChunkLift:
         sources = self._sources[target]
         if self._lift.mode == "novel":
             return self._model.rendered(self._depths, self._views, target, sources)
-        if target in self._completed:
-            return self._depths.with_belief(target, self._completed[target])
-        completed = self._model.confirmed(self._depths, self._views, target, sources)
-        if completed is not self._depths:
-            self._completed[target] = completed.belief(target)
-        return completed
+        if target not in self._completed:
+            make = partial(self._confirmed, target, sources)
+            self._completed[target] = self._known.shared.once(
+                "confirmed", self._geometry(target), make, lambda belief: belief.nbytes
+            )
+        belief = self._completed[target]
+        return self._depths.with_belief(target, belief) if belief.numel() else self._depths
+
+    def _confirmed(self, target: int, sources: Sequence[int]) -> Tensor:
+        """[3, H, W]: a target's belief that its sources had a say in; empty where they have none."""
+        confirmed = self._model.confirmed(self._depths, self._views, target, sources)
+        return self._depths.mode.new_empty(0) if confirmed is self._depths else confirmed.belief(target)
+
+    def _pixel_witnesses(self, target: int, depths: Depths) -> Evidence:
+        gather = partial(self._model.pixel_witnesses, self._views, depths, target, self._sources[target])
+        return self._known.shared.once("gathered", self._geometry(target), gather, _bytes_of)
+
+    def _cell_witnesses(self, target: int, depths: Depths, grid: tuple[int, int]) -> Evidence:
+        sources, stride = self._sources[target], self._operator.stride
+        gather = partial(self._model.cell_witnesses, self._views, depths, target, sources, grid, stride)
+        return self._known.shared.once("gathered", (self._geometry(target), grid, stride), gather, _bytes_of)
+
+    def _geometry(self, target: int) -> tuple[object, ...]:
+        """What geometry at a target depends on: the image grid, and each view with those that its depth is swept from.
+
+        A view that one operator has to do without is missing in its geometry, not in another's.
+        """
+        views = (target, *self._sources[target])
+        return self._views.images.shape[-2:], *((self._id(v), *map(self._id, self._sweeping[v])) for v in views)
+
+    def _id(self, v: int) -> str:
+        return self._loaded[v].frame.id
 
     def _similarity(self, lifted: Lifted, finished: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""
@@ -295,6 +326,11 @@ def _among(chunk: Chunk, position: Mapping[str, int], sources: Sequence[tuple[in
     """For each usable view its usable sources: indices into all of the chunk's frames, renumbered."""
     usable = {index: position[frame.id] for index, frame in enumerate(chunk.frames) if frame.id in position}
     return [tuple(usable[s] for s in sources[index] if s in usable) for index in sorted(usable, key=usable.__getitem__)]
+
+
+def _bytes_of(evidence: Evidence) -> int:
+    parts = (evidence.index, evidence.weight, evidence.pixels)
+    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

@@ -104,13 +104,15 @@ def halves(chunk: Chunk, lift: LiftConfig, *, corrects: bool = True) -> list[Chu
 
     `lift` and `corrects` are those that the chunk was planned with.
     """
-    middle = len(chunk.targets) // 2
-    reach = _reach(lift, corrects)
-    parts = []
-    for of in (slice(middle), slice(middle, None)):
-        part = narrowed(chunk, chunk.targets[of], lift, reach)
-        parts.append(replace(part, fingerprints=chunk.fingerprints[of], parts=chunk.parts[of]))
-    return parts
+    middle, every = len(chunk.targets) // 2, range(len(chunk.targets))
+    return [only(chunk, of, lift, corrects=corrects) for of in (every[:middle], every[middle:])]
+
+
+def only(chunk: Chunk, which: Sequence[int], lift: LiftConfig, *, corrects: bool = True) -> Chunk:
+    """A chunk with some of its targets, by their positions among these, and the views that they need."""
+    part = narrowed(chunk, [chunk.targets[k] for k in which], lift, _reach(lift, corrects))
+    parts = tuple(chunk.parts[k] for k in which) if chunk.parts else ()
+    return replace(part, fingerprints=tuple(chunk.fingerprints[k] for k in which), parts=parts)
 
 
 def narrowed(chunk: Chunk, targets: Sequence[int], lift: LiftConfig, reach: int) -> Chunk:

@@ -24,7 +24,8 @@ def check_reachable(config: LabelingConfig) -> None:
 
     Raises `ConfigError`, `DatasetError` or `StoreError`. What is there is looked at later.
     """
-    check_operator_known(config.operator.spec)
+    for spec in config.operator.specs:
+        check_operator_known(spec)
     waits = [
         answer_of(DatasetError, f"the dataset {config.source}", lambda: _look(config.source)),
         answer_of(StoreError, f"the store {config.store}", lambda: _look(config.store)),

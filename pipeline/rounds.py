@@ -22,7 +22,7 @@ def next_round(chunk: Chunk, known: Known, lift: LiftConfig) -> Chunk | None:
     if not known.corrects or len(known.loaded(chunk, lift)) <= MOST_VIEWS:
         return None
     first = {*chunk.targets, *(s for target in chunk.targets for s in chunk.sources[target])}
-    alone = Known(corrects=False, swept=known.swept)
+    alone = known.uncorrected()
     portion: list[int] = []
     read: set[str] = set()
     for view in sorted(view for view in first if chunk.frames[view].id not in known.corrected):

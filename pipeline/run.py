@@ -5,28 +5,33 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import __version__
+from pipeline.bundles import bundled
 from pipeline.engines import Engine, open_engine
 from pipeline.finishing import Scenes, settle_attempts
 from pipeline.preflight import check_room, worker_memory
 from pipeline.progress import OnProgress, Progress, console_progress
 from pipeline.reach import check_reachable
-from pipeline.survey import Survey, survey
+from pipeline.shared import MOST_BYTES
+from pipeline.survey import Survey, surveys
 from pipeline.telemetry.events import open_events
 from pipeline.telemetry.record import RunRecord
 from pipeline.telemetry.tally import Tally
 from schemas.config import LabelingConfig
+from schemas.errors import ConfigError
 from schemas.store import StoreMetadata
 from schemas.text import masked
 
 if TYPE_CHECKING:
     from pipeline.engines.worker import Job
+    from pipeline.store import Store
+    from pipeline.store.lease import Lease
 
 log = logging.getLogger("lift3d")
 
@@ -41,8 +46,8 @@ class RunSummary:
     Attributes:
         run_id: unique; ids sort by time.
         scenes: scenes that the run covered, readable or not.
-        frames_labelled, frames_resumed: labelled now, and labelled before.
-        frames_quarantined: frames without a label, and one for each scene that could not be read at all.
+        frames_labelled, frames_resumed: labelled now, and labelled before; of several operators, the sum of theirs.
+        frames_quarantined: frames without a label, and one for each scene that could not be read at all; likewise.
         wall_s, frames_per_s: of the whole run.
         store: where the labels are.
     """
@@ -67,7 +72,7 @@ class RunPlan:
     """What `--dry-run` prints.
 
     Attributes:
-        scenes, frames: readable scenes and their usable frames.
+        scenes, frames: readable scenes and their usable frames; of several operators, frames are the sum of theirs.
         frames_resumed, frames_to_do: labelled before, and left to label, in `chunks` units of work.
         frames_set_aside, scenes_unreadable: what will be quarantined.
         estimated_bytes: rough size of what will be stored; None where the kind does not tell.
@@ -91,58 +96,84 @@ def run_labeling(
     """Label everything that the config selects and that the store does not hold yet.
 
     Args:
-        config: with `source` and `store` as every process can reach them.
+        config: with `source` and `store` as every process can reach them; several operators work in one pass.
         on_progress: called with every finished chunk; by default progress is shown on stderr.
         only_quarantined: label the frames that are in quarantine, with new tries, and no others.
 
     Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt.
 
-    Raises `LeaseError` where another run labels with this operator into this store, and
+    Raises `LeaseError` where another run labels with one of the operators into this store, and
     `ConfigError`, `DatasetError`, `OperatorError`, `StoreError` or `EngineError` where the run cannot start or
     go on. Frames that cannot be labelled are no error: they are counted and quarantined.
     """
-    from pipeline.store import RunStamp, Store, operator_slug
+    from pipeline.store import RunStamp, Store
 
     started, stamp = monotonic(), RunStamp.now()
     check_reachable(config)
-    slug = operator_slug(config.operator.spec)
+    slugs = _slugs(config)
     store = Store(config.store)
     with (
         _terminated_like_interrupted(),
         open_events(config.engine.events, stamp.run_id) as events,
         open_engine(config.engine) as engine,
-        store.lease(slug, stamp.run_id) as lease,
-        RunRecord(config, stamp, slug, store, events, engine) as record,
+        _leases(store, slugs, stamp.run_id) as leases,
+        RunRecord(config, stamp, slugs, store, events, engine) as record,
     ):
-        store.recover(slug)
-        settle_attempts(config, store, slug, forgive_quarantined=only_quarantined)
-        plan = survey(config, store, remember=True, only_quarantined=only_quarantined)
-        check_room(config.store, _estimated_bytes(plan))
-        engine.fit(worker_memory(plan.chunks, lifts=config.lift.method != "none"))
-        job = _job(config, engine, plan, stamp)
+        for slug in slugs:
+            store.recover(slug)
+            settle_attempts(config, store, slug, forgive_quarantined=only_quarantined)
+        plans = surveys(config, store, remember=True, only_quarantined=only_quarantined)
+        check_room(config.store, _estimated_bytes(plans))
+        engine.fit(_worker_memory(config, plans))
+        jobs = [_job(own, engine, plan, stamp) for own, plan in zip(config.each(), plans, strict=True)]
         log.info(
-            "%d frames to label in %d scenes on %d worker(s), %s; %d are labelled already",
-            plan.targets,
-            len(plan.plans),
+            "%d labels to make in %d scenes on %d worker(s), %s; %d are there already",
+            sum(plan.targets for plan in plans),
+            len({p.scene for plan in plans for p in plan.plans}),
             engine.workers,
             engine.device,
-            plan.resumed,
+            sum(plan.resumed for plan in plans),
         )
-        record.planned(plan)
+        record.planned(plans)
+        scenes = {job.slug: Scenes(store, job, plan, leases[job.slug]) for job, plan in zip(jobs, plans, strict=True)}
         with nullcontext(on_progress) if on_progress else console_progress() as show:
-            tally = _label(engine, job, plan, Scenes(store, job, plan, lease), record, show)
-        summary = _summary(config, plan, tally, stamp.run_id, monotonic() - started)
+            tally = _label(engine, jobs, plans, scenes, record, show)
+        summary = _summary(config, plans, tally, stamp.run_id, monotonic() - started)
         record.summarize(asdict(summary))
     return summary
 
 
-def _summary(config: LabelingConfig, plan: Survey, tally: Tally, run_id: str, wall_s: float) -> RunSummary:
+def _slugs(config: LabelingConfig) -> tuple[str, ...]:
+    """The operators' names in the store, in the order given. Raises `ConfigError` where two have one name."""
+    from pipeline.store import operator_slug
+
+    slugs = tuple(operator_slug(spec) for spec in config.operator.specs)
+    if len(set(slugs)) < len(slugs):
+        raise ConfigError(f"two operators have one name: {', '.join(slugs)}", remedy="leave one of them out")
+    return slugs
+
+
+@contextmanager
+def _leases(store: Store, slugs: Sequence[str], run_id: str) -> Iterator[dict[str, Lease]]:
+    """The leases of all operators, taken in one order by every run, so that no two runs wait for each other's."""
+    with ExitStack() as held:
+        yield {slug: held.enter_context(store.lease(slug, run_id)) for slug in sorted(slugs)}
+
+
+def _worker_memory(config: LabelingConfig, plans: Sequence[Survey]) -> int:
+    """What a worker needs for its largest chunk, and for what operators have in common of it."""
+    most = max(worker_memory(plan.chunks, lifts=config.lift.method != "none") for plan in plans)
+    return most + (MOST_BYTES if len(plans) > 1 and config.lift.method != "none" else 0)
+
+
+def _summary(config: LabelingConfig, plans: Sequence[Survey], tally: Tally, run_id: str, wall_s: float) -> RunSummary:
+    scenes = {p.scene for plan in plans for p in plan.plans} | {row.scene for plan in plans for row in plan.unreadable}
     return RunSummary(
         run_id=run_id,
-        scenes=len(plan.plans) + len(plan.unreadable),
+        scenes=len(scenes),
         frames_labelled=tally.labelled,
-        frames_resumed=plan.resumed,
-        frames_quarantined=tally.quarantined + plan.set_aside_frames,
+        frames_resumed=sum(plan.resumed for plan in plans),
+        frames_quarantined=tally.quarantined + sum(plan.set_aside_frames for plan in plans),
         wall_s=round(wall_s, 3),
         frames_per_s=round(tally.labelled / wall_s, 3),
         store=config.store,
@@ -156,30 +187,38 @@ def plan_labeling(config: LabelingConfig, *, only_quarantined: bool = False) -> 
     check_reachable(config)
     store = Store(config.store)
     store.check_version()
-    plan = survey(config, store, only_quarantined=only_quarantined)
+    plans = surveys(config, store, only_quarantined=only_quarantined)
     return RunPlan(
-        scenes=len(plan.plans),
-        frames=sum(p.frames for p in plan.plans),
-        frames_resumed=plan.resumed,
-        frames_to_do=plan.targets,
-        frames_set_aside=sum(len(p.issues) for p in plan.plans),
-        scenes_unreadable=len(plan.unreadable),
-        chunks=len(plan.chunks),
-        estimated_bytes=_estimated_bytes(plan),
+        scenes=len({p.scene for plan in plans for p in plan.plans}),
+        frames=sum(p.frames for plan in plans for p in plan.plans),
+        frames_resumed=sum(plan.resumed for plan in plans),
+        frames_to_do=sum(plan.targets for plan in plans),
+        frames_set_aside=sum(len(p.issues) for plan in plans for p in plan.plans),
+        scenes_unreadable=max(len(plan.unreadable) for plan in plans),
+        chunks=sum(len(plan.chunks) for plan in plans),
+        estimated_bytes=_estimated_bytes(plans),
         store=config.store,
     )
 
 
-def _label(engine: Engine, job: Job, plan: Survey, scenes: Scenes, record: RunRecord, show: OnProgress) -> Tally:
-    """Work on all chunks; finish each scene as soon as its last chunk is in."""
-    scenes.finish_idle()
-    tally = Tally()
+def _label(
+    engine: Engine,
+    jobs: Sequence[Job],
+    plans: Sequence[Survey],
+    scenes: Mapping[str, Scenes],
+    record: RunRecord,
+    show: OnProgress,
+) -> Tally:
+    """Work on all chunks; finish each scene, operator by operator, as soon as its last chunk is in."""
+    for own in scenes.values():
+        own.finish_idle()
+    tally, total = Tally(), sum(plan.targets for plan in plans)
     started = monotonic()
-    for status in engine.run(job, plan.chunks):
+    for status in engine.run(jobs, bundled([plan.plans for plan in plans], jobs[0].config.plan.chunk)):
         tally.add(status)
-        scenes.add(status)
+        scenes[status.operator].add(status)
         record.finished(status)
-        show(Progress(tally.labelled, tally.quarantined, plan.targets, monotonic() - started, record.left_s))
+        show(Progress(tally.labelled, tally.quarantined, total, monotonic() - started, record.left_s))
     return tally
 
 
@@ -189,7 +228,7 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
     operator = plan.operator
     metadata = StoreMetadata(
         scene="",
-        operator=masked(config.operator.spec),
+        operator=masked(config.operator.sole),
         kind=operator.kind,
         label_set=operator.label_set,
         provenance={
@@ -203,12 +242,15 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
     return Job(config.model_copy(update={"engine": resolved}), stamp, plan.slug, metadata)
 
 
-def _estimated_bytes(plan: Survey) -> int | None:
-    a_pixel = BYTES_A_PIXEL.get(plan.operator.kind)
-    if a_pixel is None:
-        return None
+def _estimated_bytes(plans: Sequence[Survey]) -> int | None:
+    """Of all operators whose kind tells; None where that of none does."""
+    told = [plan for plan in plans if plan.operator.kind in BYTES_A_PIXEL]
+    return round(sum(BYTES_A_PIXEL[plan.operator.kind] * _pixels(plan) for plan in told)) if told else None
+
+
+def _pixels(plan: Survey) -> int:
     cameras = (chunk.frames[target].camera for chunk in plan.chunks for target in chunk.targets)
-    return round(a_pixel * sum(camera.height * camera.width for camera in cameras))
+    return sum(camera.height * camera.width for camera in cameras)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,21 +75,92 @@ class Survey:
 
 
 def survey(config: LabelingConfig, store: Store, *, remember: bool = False, only_quarantined: bool = False) -> Survey:
-    """Read and plan every scene that the config selects; with `only_quarantined`, the frames that are in quarantine.
+    """`surveys`, of a config of one operator."""
+    (found,) = surveys(config, store, remember=remember, only_quarantined=only_quarantined)
+    return found
 
-    With `remember`, digests of what was read go into the store, so that they are not made again; else nothing is
-    written.
+
+def surveys(
+    config: LabelingConfig, store: Store, *, remember: bool = False, only_quarantined: bool = False
+) -> list[Survey]:
+    """Read every scene that the config selects, once, and plan it for each operator; see `Survey`.
+
+    With `only_quarantined`, frames that are in quarantine are planned and no others. With `remember`, digests of what
+    was read go into the store, so that they are not made again; else nothing is written.
 
     Raises `DatasetError` where there is no scene, none can be read or none has a usable frame, and whatever building
-    the operator raises.
+    the operators raises.
     """
-    from pipeline.operators import build_operator
-    from pipeline.readers import load_scene, open_dataset
-    from pipeline.store import operator_slug
+    from pipeline.readers import open_dataset
 
     refs = open_dataset(config.source, config.reader)
-    operator = build_operator(config.operator.spec, config.operator.kwargs, "cpu")
-    slug = operator_slug(config.operator.spec)
+    passes = [_pass(own, store, only_quarantined=only_quarantined) for own in config.each()]
+
+    def look_at(ref: SceneRef) -> list[ScenePlan | QuarantineRecord | None]:
+        """A scene that cannot be read costs a quarantine row an operator, not the run."""
+        wanted = [one if one.wants(ref) else None for one in passes]
+        if not any(wanted):
+            return [None for _ in wanted]
+        try:
+            scene = _read(ref, config, store, remember=remember)
+            return [_plan(scene, one.config, one.slug, one.known) if one else None for one in wanted]
+        except DatasetError as error:
+            return [_unreadable(ref, one.slug, error) if one else None for one in wanted]
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        looks = list(threads.map(look_at, refs))
+    found = [one.survey(looks[k] for looks in looks) for k, one in enumerate(passes)]
+    if not only_quarantined:
+        for one in found:
+            _check_frames(config.source, one.plans, one.unreadable)
+    return found
+
+
+def _read(ref: SceneRef, config: LabelingConfig, store: Store, *, remember: bool) -> Scene:
+    """A scene with the digests of what is in it."""
+    from pipeline.readers import load_scene
+
+    scene = load_scene(ref, config.reader)
+    table = store.digests(ref.id) if config.plan.content == "bytes" else {}
+    scene, digests = with_digests(scene, config.lift, config.plan.content, table)
+    if remember and digests != table and config.plan.content == "bytes":
+        store.keep_digests(ref.id, digests)
+    return scene
+
+
+def _unreadable(ref: SceneRef, slug: str, error: DatasetError) -> QuarantineRecord:
+    reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
+    return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One operator's part in a survey: its config, what it is, and what the store knows of it."""
+
+    config: LabelingConfig
+    operator: Operator
+    slug: str
+    weights_sha256: str | None
+    known: _Known
+
+    def wants(self, ref: SceneRef) -> bool:
+        """Whether a scene is to be planned at all."""
+        return self.known.quarantined is None or ref.id in self.known.quarantined
+
+    def survey(self, looks: Iterable[ScenePlan | QuarantineRecord | None]) -> Survey:
+        """What came of all scenes."""
+        found = list(looks)
+        plans = sorted((p for p in found if isinstance(p, ScenePlan)), key=lambda plan: (-plan.targets, plan.scene))
+        unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
+        return Survey(self.operator, self.slug, self.weights_sha256, tuple(plans), unreadable)
+
+
+def _pass(config: LabelingConfig, store: Store, *, only_quarantined: bool) -> _Pass:
+    from pipeline.operators import build_operator
+    from pipeline.store import operator_slug
+
+    operator = build_operator(config.operator.sole, config.operator.kwargs, "cpu")
+    slug = operator_slug(config.operator.sole)
     weights = weights_sha256(config.lift)
     known = _Known(
         model=model_fingerprint(config.lift, operator.fingerprint(), weights),
@@ -99,28 +170,7 @@ def survey(config: LabelingConfig, store: Store, *, remember: bool = False, only
         hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
         quarantined=quarantine_reasons(store.uri, slug) if only_quarantined else None,
     )
-
-    def look_at(ref: SceneRef) -> ScenePlan | QuarantineRecord:
-        """A scene that cannot be read costs a quarantine row, not the run."""
-        try:
-            scene = load_scene(ref, config.reader)
-            table = store.digests(ref.id) if config.plan.content == "bytes" else {}
-            scene, digests = with_digests(scene, config.lift, config.plan.content, table)
-            if remember and digests != table and config.plan.content == "bytes":
-                store.keep_digests(ref.id, digests)
-            return _plan(scene, config, slug, known)
-        except DatasetError as error:
-            reason = error.reason if isinstance(error, FrameError) else Reason.SCENE_UNREADABLE
-            return QuarantineRecord(ref.id, None, slug, "read", reason, str(error))
-
-    chosen = refs if known.quarantined is None else [ref for ref in refs if ref.id in known.quarantined]
-    with ThreadPoolExecutor(THREADS) as threads:
-        found = list(threads.map(look_at, chosen))
-    plans = sorted((p for p in found if isinstance(p, ScenePlan)), key=lambda plan: (-plan.targets, plan.scene))
-    unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
-    if known.quarantined is None:
-        _check_frames(config.source, plans, unreadable)
-    return Survey(operator, slug, weights, tuple(plans), unreadable)
+    return _Pass(config, operator, slug, weights, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +224,7 @@ def quarantine_reasons(uri: str, slug: str) -> dict[str, dict[str | None, str]]:
     return found
 
 
-def _check_frames(source: str, plans: list[ScenePlan], unreadable: tuple[QuarantineRecord, ...]) -> None:
+def _check_frames(source: str, plans: Sequence[ScenePlan], unreadable: tuple[QuarantineRecord, ...]) -> None:
     """Refuse a run that has nothing to label and nothing to resume."""
     if any(plan.frames for plan in plans):
         return

@@ -41,14 +41,34 @@ class ReaderConfig(_Section):
 
 
 class OperatorConfig(_Section):
-    """Which 2D vision model predicts."""
+    """Which 2D vision models predict."""
 
-    spec: str = "indoor"
-    """`name`, `name:argument` or `package.module:Class`; `lift3d operators` lists the built-in ones."""
+    spec: str | tuple[str, ...] = "indoor"
+    """`name`, `name:argument` or `package.module:Class` (`lift3d operators` lists the built-in ones), or a list of
+    them: several operators in one pass."""
     kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    """Keyword arguments of the operator."""
+    """Keyword arguments of the operator; of several, each SPEC has its own in brackets: `name(; key=value)`."""
     batch_size: int = Field(4, ge=1)
     """Images an encode call; results do not depend on it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> OperatorConfig:
+        if isinstance(self.spec, tuple) and (not self.spec or len(set(self.spec)) < len(self.spec)):
+            raise ValueError("spec must name at least one operator, and none twice")
+        if len(self.specs) > 1 and self.kwargs:
+            raise ValueError("kwargs are those of one operator; write name(; key=value) into the SPECs of several")
+        return self
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The SPEC of every operator, in the order given."""
+        return (self.spec,) if isinstance(self.spec, str) else self.spec
+
+    @property
+    def sole(self) -> str:
+        """The SPEC, of a config of one operator (`LabelingConfig.each`)."""
+        (spec,) = self.specs
+        return spec
 
 
 class LiftConfig(_Section):
@@ -132,6 +152,11 @@ class LabelingConfig(_Section):
     lift: LiftConfig = LiftConfig()
     plan: PlanConfig = PlanConfig()
     engine: EngineConfig = EngineConfig()
+
+    def each(self) -> tuple[LabelingConfig, ...]:
+        """The config once for each of its operators."""
+        of_one = (self.operator.model_copy(update={"spec": spec}) for spec in self.operator.specs)
+        return tuple(self.model_copy(update={"operator": operator}) for operator in of_one)
 
 
 def parse_config(values: Mapping[str, Any]) -> LabelingConfig:

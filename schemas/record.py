@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,3 +66,5 @@ class ChunkResult:
     quarantined: tuple[QuarantineRecord, ...]
     seconds: dict[str, float]
     """Wall seconds by stage: decode, encode, geometry, lift, decode_labels."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Views that were decoded, encoded, swept, and of which evidence was gathered: those that this chunk had done."""

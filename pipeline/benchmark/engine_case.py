@@ -173,7 +173,7 @@ def _chunks(case: EngineCase) -> list[Chunk]:
     from pipeline.readers import load_scene, open_dataset
 
     config = case.config()
-    operator = build_operator(config.operator.spec, dict(config.operator.kwargs), "cpu")
+    operator = build_operator(config.operator.sole, dict(config.operator.kwargs), "cpu")
     corrects = corrects_sources(operator.kind, config.lift)
     scenes = (load_scene(ref, config.reader) for ref in open_dataset(config.source, config.reader))
     return [chunk for scene in scenes for chunk in plan_scene(scene, config, "loop", {}, corrects=corrects).chunks]
@@ -190,7 +190,7 @@ def plain_loop(case: EngineCase, chunks: Sequence[Chunk], spent: list[float] | N
 
     torch.set_num_threads(1)
     config = case.config()
-    operator = build_operator(config.operator.spec, dict(config.operator.kwargs), "cpu")
+    operator = build_operator(config.operator.sole, dict(config.operator.kwargs), "cpu")
     model = Lift3D(lift_settings(config.lift), load_weights(config.lift)[0])
     spans = []
     for chunk in chunks:

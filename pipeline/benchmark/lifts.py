@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from lift3d_model import Depths, Lift3D, Lifted, LiftSettings
+from lift3d_model.evidence import Evidence
 from pipeline.benchmark.scenes import BenchScene
 from pipeline.labeler import Labeler
 from pipeline.lift_weights import load_weights, weights_sha256
@@ -147,10 +148,10 @@ class WatchedLift3D(Lift3D):
         stride: float,
         target: int,
         sources: Sequence[int],
-        **options: Any,
+        witnesses: Evidence | None = None,
     ) -> Lifted:
         """Features, looked at."""
-        lifted = super().lift_features(views, depths, features, stride, target, sources, **options)
+        lifted = super().lift_features(views, depths, features, stride, target, sources, witnesses)
         if self._look:
             self._look(Seen(views, depths, features, stride, target, tuple(sources), lifted))
         return lifted

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.care.access import open_store
 from pipeline.care.rows import find_row
 from pipeline.store.codec import encode_record
-from pipeline.store.paths import parse
+from pipeline.store.paths import operator_slug, parse
 from pipeline.store.query import label_paths, read_run
 from schemas.config import LabelingConfig, parse_config
 from schemas.errors import FrameError, StoreError
@@ -81,7 +81,7 @@ def replay(uri: str, scene: str, frame: str, *, operator: str | None = None, sou
     started = perf_counter()
     slug, row, metadata = _row(uri, scene, frame, operator)
     document = read_run(uri, str(row["run_id"]))
-    config = _config(document, scene, source)
+    config = _config(document, scene, source, slug)
     plan, chunk = _plan(config, scene, frame)
     fresh = encode_record(_record(config, plan, chunk), metadata.label_set, "replay", datetime.now(UTC))
     differs = tuple(n for n in LABEL_SCHEMA.names if n not in ASIDE and not _same(row[n], fresh.get(n)))
@@ -110,8 +110,8 @@ def _row(uri: str, scene: str, frame: str, operator: str | None) -> tuple[str, d
     )
 
 
-def _config(document: Mapping[str, Any], scene: str, source: str | None) -> LabelingConfig:
-    """The run's config, for this scene alone, here and on the CPU. The store is an empty one, so all is to do."""
+def _config(document: Mapping[str, Any], scene: str, source: str | None, slug: str) -> LabelingConfig:
+    """The run's config, for this scene and operator alone, here and on the CPU, with an empty store: all is to do."""
     values = document.get("config")
     if not isinstance(values, dict):
         raise StoreError("the run's document has no config", scene=scene, remedy="label the frame again")
@@ -123,7 +123,8 @@ def _config(document: Mapping[str, Any], scene: str, source: str | None) -> Labe
         sections.get(section, {}).pop(key, None)
     sections.setdefault("plan", {}).update({"chunk": 1})
     sections.setdefault("engine", {}).update({"kind": "local", "device": "cpu", "scratch": "none"})
-    return parse_config(sections)
+    each = parse_config(sections).each()
+    return next((config for config in each if operator_slug(config.operator.sole) == slug), each[0])
 
 
 def _plan(config: LabelingConfig, scene: str, frame: str) -> tuple[Survey, Chunk]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.bundles import Bundle
 from pipeline.telemetry.trace import Doing
 from schemas.config import EngineConfig
-from schemas.scene import Chunk
 
 if TYPE_CHECKING:
     from pipeline.engines.worker import ChunkStatus, Job
@@ -29,8 +29,8 @@ class Engine(Protocol):
         """Use fewer workers where so much memory for each is not free; `EngineError` if so many were asked for."""
         ...
 
-    def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
-        """Work on every chunk, each committed to the store before its status is yielded, in any order.
+    def run(self, jobs: Sequence[Job], bundles: Sequence[Bundle]) -> Iterator[ChunkStatus]:
+        """Work on every unit, each committed to the store before its status is yielded, bundles in any order.
 
         Raises the `Lift3DError` of the first worker that cannot go on, or `EngineError` if workers keep dying or
         nothing finishes for `engine.no_progress_s`.

@@ -8,6 +8,9 @@ from time import monotonic
 
 from pipeline.telemetry.trace import Doing
 
+Work = tuple[str, str, str]
+"""Operator, scene and chunk; of a worker that starts, its name behind two empty texts."""
+
 
 @dataclass(slots=True)
 class _Work:
@@ -17,6 +20,7 @@ class _Work:
     tries: int
     since: float
     heard: float
+    operator: str = ""
     stage: str = ""
     frames: tuple[str, ...] = ()
     stage_since: float = 0.0
@@ -32,6 +36,7 @@ class _Work:
             stage_s=now - self.stage_since if self.stage else 0.0,
             silent_s=now - self.heard,
             tries=self.tries,
+            operator=self.operator,
         )
 
 
@@ -39,27 +44,29 @@ class Ledger:
     """Workers say when they begin and end a piece of work, and now and then what they are at."""
 
     def __init__(self) -> None:
-        self._begun: Counter[tuple[str, str]] = Counter()
-        self._open: dict[tuple[str, str], _Work] = {}
+        self._begun: Counter[Work] = Counter()
+        self._open: dict[Work, _Work] = {}
 
-    def begin(self, scene: str, chunk: str, worker: str = "") -> int:
-        """Note that a piece of work starts (with no scene, a worker itself); the number of times that it did."""
-        key, now = (scene, chunk), monotonic()
-        self._begun[key] += 1
-        self._open[key] = _Work(scene, chunk, worker, self._begun[key], now, now)
-        return self._begun[key]
+    def begin(self, work: Work, worker: str = "") -> int:
+        """Note that a piece of work starts; the number of times that it did."""
+        now = monotonic()
+        self._begun[work] += 1
+        operator, scene, chunk = work
+        self._open[work] = _Work(scene, chunk, worker, self._begun[work], now, now, operator)
+        return self._begun[work]
 
-    def at(self, scene: str, chunk: str, stage: str, frames: tuple[str, ...], seconds: float) -> None:
+    def at(self, work: Work, stage: str, frames: tuple[str, ...], seconds: float) -> None:
         """Note which step a piece of work is at, and for how long."""
-        work = self._open.get((scene, chunk))
-        if work is not None:
-            work.heard = monotonic()
-            work.stage, work.frames, work.stage_since = stage, frames, work.heard - seconds
+        found = self._open.get(work)
+        if found is not None:
+            found.heard = monotonic()
+            found.stage, found.frames, found.stage_since = stage, frames, found.heard - seconds
 
-    def end(self, scene: str, chunk: str) -> None:
-        """Note that a piece of work ended well."""
-        self._begun.pop((scene, chunk), None)
-        self._open.pop((scene, chunk), None)
+    def end(self, work: Work) -> None:
+        """Note that a piece of work ended well. How often a chunk was begun stays known: its status may get lost."""
+        if not work[1]:
+            self._begun.pop(work, None)
+        self._open.pop(work, None)
 
     def report(self) -> list[Doing]:
         """Every piece of work that has not ended, the longest under way first."""

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
 
+from pipeline.bundles import Bundle, Unit
 from pipeline.engines.worker import ChunkStatus, Job, Worker
 from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
 from pipeline.scratch import discard, scratch_root
 from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
-from schemas.scene import Chunk
 
 log = logging.getLogger("lift3d")
 
@@ -39,31 +39,38 @@ class LocalEngine:
         self.device = pool.device
         self.workers = 1
         self._worker: Worker | None = None
-        self._at: tuple[Chunk, float] | None = None
+        self._at: tuple[Unit, float] | None = None
+        self._slugs: tuple[str, ...] = ()
 
     def fit(self, worker_bytes: int) -> None:
         """See `Engine.fit`. There is one worker, whatever it needs: `EngineError` where that is not there."""
         fit_memory(EngineConfig(workers=1), self._pool, worker_bytes)
 
-    def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
+    def run(self, jobs: Sequence[Job], bundles: Sequence[Bundle]) -> Iterator[ChunkStatus]:
         """See `Engine.run`. A crash in native code ends this process: that is what the Ray engine guards against.
 
         Nor can a chunk that hangs in native code be interrupted from here: a line in the log says where it is.
         """
-        if not chunks:
+        if not bundles:
             return
-        limit_s = job.config.engine.no_progress_s
+        engine = jobs[0].config.engine
+        self._slugs = tuple(job.slug for job in jobs)
         try:
-            worker = self._worker = Worker(job)
-            for chunk in chunks:
-                self._at = chunk, monotonic()
-                with worker.stages.told(lambda step: self._warn(step, limit_s), limit_s):
-                    status = worker.run(chunk)
-                self._at = None
-                yield status
+            worker = self._worker = Worker(jobs)
+            for bundle in bundles:
+                with worker.at(bundle):
+                    for unit in bundle:
+                        yield self._run(worker, unit, engine.no_progress_s)
         finally:
             self._worker = self._at = None
-            discard(scratch_root(job.config.engine.scratch), job.stamp.run_id)
+            discard(scratch_root(engine.scratch), jobs[0].stamp.run_id)
+
+    def _run(self, worker: Worker, unit: Unit, limit_s: float) -> ChunkStatus:
+        self._at = unit, monotonic()
+        with worker.stages.told(lambda step: self._warn(step, limit_s), limit_s):
+            status = worker.run(unit)
+        self._at = None
+        return status
 
     def doing(self) -> Sequence[Doing]:
         """See `Engine.doing`."""
@@ -71,7 +78,8 @@ class LocalEngine:
         if at is None or worker is None:
             return ()
         step, now = worker.stages.now, monotonic()
-        doing = Doing(at[0].scene, at[0].name, this_worker(), now - at[1])
+        chunk, slug = at[0].chunk, self._slugs[at[0].operator]
+        doing = Doing(chunk.scene, chunk.name, this_worker(), now - at[1], operator=slug)
         if step is None:
             return (doing,)
         return (replace(doing, stage=step.stage, frames=step.frames, stage_s=now - step.since),)

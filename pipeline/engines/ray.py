@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundles import Bundle, Unit
 from pipeline.engines.ledger import Ledger
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
@@ -28,7 +29,7 @@ from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
-from schemas.scene import Chunk, chunk_from_json, chunk_to_json
+from schemas.scene import chunk_from_json, chunk_to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,18 +73,18 @@ class RayEngine:
         """See `Engine.fit`."""
         self.workers = fit_memory(self._config, self._pool, worker_bytes)
 
-    def run(self, job: Job, chunks: Sequence[Chunk]) -> Iterator[ChunkStatus]:
+    def run(self, jobs: Sequence[Job], bundles: Sequence[Bundle]) -> Iterator[ChunkStatus]:
         """See `Engine.run`."""
         import ray
         from ray.data.exceptions import ExecutionTimeoutError
         from ray.exceptions import RayActorError, RayTaskError
 
-        if not chunks:
+        if not bundles:
             return
         with ray_session(), data_context(self._config.no_progress_s):
             ledger = self._ledger = _ledger_beside_us()
             try:
-                yield from self._statuses(job, chunks, ledger)
+                yield from self._statuses(jobs, bundles, ledger)
             except ExecutionTimeoutError:
                 raise self._stalled(self.doing()) from None
             except RayActorError as error:
@@ -101,7 +102,7 @@ class RayEngine:
                 with self._lock:
                     self._ledger = None
                 ray.kill(ledger)
-                discard(scratch_root(job.config.engine.scratch), job.stamp.run_id)
+                discard(scratch_root(self._config.scratch), jobs[0].stamp.run_id)
 
     def doing(self) -> Sequence[Doing]:
         """See `Engine.doing`."""
@@ -117,23 +118,23 @@ class RayEngine:
                 return ()
         return found
 
-    def _statuses(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Iterator[ChunkStatus]:
-        batches: Iterable[Any] = self._dataset(job, chunks, ledger).iter_batches(
+    def _statuses(self, jobs: Sequence[Job], bundles: Sequence[Bundle], ledger: Any) -> Iterator[ChunkStatus]:
+        batches: Iterable[Any] = self._dataset(jobs, bundles, ledger).iter_batches(
             batch_size=None, batch_format="pyarrow"
         )
         for batch in batches:
             yield from (ChunkStatus.from_json(text).checked() for text in batch["status"].to_pylist())
 
-    def _dataset(self, job: Job, chunks: Sequence[Chunk], ledger: Any) -> Dataset:
+    def _dataset(self, jobs: Sequence[Job], bundles: Sequence[Bundle], ledger: Any) -> Dataset:
         import ray.data
 
-        rows = [{"payload": pack(chunk)} for chunk in chunks]
+        rows = [{"payload": pack(bundle)} for bundle in bundles]
         return ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
             ChunkActor,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=2),
             batch_format="pyarrow",
-            fn_constructor_kwargs={"job": job, "ledger": ledger},
+            fn_constructor_kwargs={"jobs": jobs, "ledger": ledger},
             num_cpus=self._pool.cpus,
             num_gpus=self._pool.gpus,
         )
@@ -157,56 +158,69 @@ class ChunkActor:
     Errors of this project come back as a status, so that the driver raises them as they are and at once.
     """
 
-    def __init__(self, job: Job, ledger: Any) -> None:
-        self._job = job
+    def __init__(self, jobs: Sequence[Job], ledger: Any) -> None:
+        self._jobs = jobs
         self._ledger = ledger
-        self._allowed = job.config.engine.attempts
+        self._allowed = jobs[0].config.engine.attempts
         self._worker = self._start()
-        self._metrics = WorkerMetrics(job.slug)
+        self._metrics = WorkerMetrics()
 
     def _start(self) -> Worker | Lift3DError:
         import ray
 
         # A restarted actor keeps its id.
-        name = f"start of worker {str(ray.get_runtime_context().get_actor_id())[:8]}"
-        if ray.get(self._ledger.begin.remote("", name, this_worker())) > self._allowed:
+        start = "", "", f"start of worker {str(ray.get_runtime_context().get_actor_id())[:8]}"
+        if ray.get(self._ledger.begin.remote(start, this_worker())) > self._allowed:
             return EngineError(
                 f"a worker died {self._allowed} times before it could start: out of memory, or a crash in native code",
                 remedy="try fewer engine.workers; --engine local shows a crash as it is",
             )
         try:
-            worker: Worker | Lift3DError = Worker(self._job)
+            worker: Worker | Lift3DError = Worker(self._jobs)
         except Lift3DError as error:
             worker = error
-        ray.get(self._ledger.end.remote("", name))
+        ray.get(self._ledger.end.remote(start))
         return worker
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """[`payload`] -> [`status`], row by row."""
+        """[`payload`] -> [`status`]: a status a unit of each row's bundle."""
         import pyarrow as pa
 
-        statuses = [self._run(unpack(payload)) for payload in batch["payload"].to_pylist()]
-        return pa.table({"status": [status.to_json() for status in statuses]})
+        bundles = [unpack(payload) for payload in batch["payload"].to_pylist()]
+        return pa.table({"status": [status.to_json() for bundle in bundles for status in self._work_on(bundle)]})
 
-    def _run(self, chunk: Chunk) -> ChunkStatus:
+    def _work_on(self, bundle: Bundle) -> Iterator[ChunkStatus]:
+        """Unit by unit; the first that cannot go on is the last, since its error ends the run."""
+        if isinstance(self._worker, Lift3DError):
+            yield self._failed(bundle[0], self._worker)
+            return
+        with self._worker.at(bundle):
+            for unit in bundle:
+                try:
+                    status = self._run(self._worker, unit)
+                except Lift3DError as error:
+                    yield self._failed(unit, error)
+                    return
+                self._metrics.add(status)
+                yield status
+
+    def _run(self, worker: Worker, unit: Unit) -> ChunkStatus:
         import ray
 
-        at = chunk.scene, chunk.name
+        work = self._jobs[unit.operator].slug, unit.chunk.scene, unit.chunk.name
 
         def tell(step: Step) -> None:
-            self._ledger.at.remote(*at, step.stage, step.frames, monotonic() - step.since)
+            self._ledger.at.remote(work, step.stage, step.frames, monotonic() - step.since)
 
-        try:
-            if isinstance(self._worker, Lift3DError):
-                raise self._worker
-            begun = ray.get(self._ledger.begin.remote(*at, this_worker()))
-            with self._worker.stages.told(tell):
-                status = self._worker.run(chunk, begun)
-            ray.get(self._ledger.end.remote(*at))
-            self._metrics.add(status)
-        except Lift3DError as error:
-            return ChunkStatus(chunk.scene, chunk.name, error=error_to_json(error))
+        begun = ray.get(self._ledger.begin.remote(work, this_worker()))
+        with worker.stages.told(tell):
+            status = worker.run(unit, begun)
+        ray.get(self._ledger.end.remote(work))
         return status
+
+    def _failed(self, unit: Unit, error: Lift3DError) -> ChunkStatus:
+        slug = self._jobs[unit.operator].slug
+        return ChunkStatus(unit.chunk.scene, unit.chunk.name, slug, error=error_to_json(error))
 
 
 def _ledger_beside_us() -> Any:
@@ -226,11 +240,13 @@ def _gist(error: Exception) -> str:
     return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 
-def pack(chunk: Chunk) -> bytes:
-    """A chunk as a row's payload, about 200 bytes a view."""
-    return zlib.compress(json.dumps(chunk_to_json(chunk)).encode(), level=1)
+def pack(bundle: Bundle) -> bytes:
+    """A bundle as a row's payload, about 200 bytes a view."""
+    units = [[unit.operator, chunk_to_json(unit.chunk)] for unit in bundle]
+    return zlib.compress(json.dumps(units).encode(), level=1)
 
 
-def unpack(payload: bytes) -> Chunk:
+def unpack(payload: bytes) -> Bundle:
     """Inverse of `pack`."""
-    return chunk_from_json(json.loads(zlib.decompress(payload)))
+    units = json.loads(zlib.decompress(payload))
+    return tuple(Unit(operator, chunk_from_json(chunk)) for operator, chunk in units)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundles import Bundle, Unit
+from pipeline.plan import only
 from pipeline.telemetry.stages import StagedTries, Stages
 from pipeline.telemetry.trace import Trace, peak_rss, this_worker
 from schemas import errors
@@ -18,17 +21,18 @@ from schemas.scene import Chunk
 from schemas.store import StoreMetadata
 
 if TYPE_CHECKING:
-    from pipeline.protocols import Operator
+    from pipeline.scratch import Scratch
+    from pipeline.shared import SharedViews
     from pipeline.store import RunStamp
     from pipeline.tries import Tries
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs to know besides its chunks: small, and sent once.
+    """All that a worker needs to know of one operator of a run besides its chunks: small, and sent once.
 
     Attributes:
-        config: of the run, with `engine.device` resolved.
+        config: of the run, for this operator (`LabelingConfig.each`), with `engine.device` resolved.
         stamp: the run's id and start; they go into every row.
         slug: the operator's name in the store.
         metadata: of every label file; the scene is filled in.
@@ -46,18 +50,22 @@ class ChunkStatus:
 
     Attributes:
         scene, chunk: which one.
+        operator: whose, by its name in the store.
         labelled: how many of its targets have labels in the store now.
         quarantined: the others, unless there is an error. The driver writes their rows.
         seconds: wall seconds by stage.
+        counts: views by what was worked out of them (`ChunkResult.counts`).
         error: why the worker cannot go on, as `error_to_json` writes it.
         trace: who did it, for how long.
     """
 
     scene: str
     chunk: str
+    operator: str = ""
     labelled: int = 0
     quarantined: tuple[QuarantineRecord, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     trace: Trace = Trace()
 
@@ -80,63 +88,102 @@ class ChunkStatus:
 
 
 class Worker:
-    """Labels chunks one after another and commits each to the store.
+    """Labels chunks one after another, each by its operator, and commits each to the store.
 
     Args:
-        job: what to do.
-        operator: one that is built already, for a worker in the same process; else it is built here.
+        jobs: what to do, one an operator of the run.
 
     Attributes:
         stages: what it is at, for other threads to read.
 
-    Raises what building the operator or loading the checkpoint raises.
+    Raises what building an operator or loading the checkpoint raises.
     """
 
-    def __init__(self, job: Job, operator: Operator | None = None) -> None:
-        from pipeline.labeler import Labeler
+    def __init__(self, jobs: Sequence[Job]) -> None:
         from pipeline.scratch import MOST_BYTES, Scratch, scratch_root, sweep
-        from pipeline.store import Store
+        from pipeline.shared import SharedViews
 
-        if job.config.engine.device == "cpu":
+        engine = jobs[0].config.engine
+        if engine.device == "cpu":
             import torch
 
-            torch.set_num_threads(threads_of(job.config.engine))
-        self._job = job
-        root = scratch_root(job.config.engine.scratch)
+            torch.set_num_threads(threads_of(engine))
+        root = scratch_root(engine.scratch)
         sweep(root)
-        scratch = Scratch(root, job.stamp.run_id, MOST_BYTES)
-        self._labeler = Labeler(job.config, operator, scratch=scratch)
-        self._store = Store(job.config.store)
-        engine = job.config.engine
-        self._attempts = self._store.attempts(job.slug, engine.attempts, engine.kind)
+        self._shared = SharedViews()
+        scratch = Scratch(root, jobs[0].stamp.run_id, MOST_BYTES)
         self.stages = Stages()
+        self._hands = [_Hand(job, scratch, self._shared, self.stages) for job in jobs]
 
-    def run(self, chunk: Chunk, begun: int = 1) -> ChunkStatus:
+    @contextmanager
+    def at(self, bundle: Bundle) -> Iterator[None]:
+        """Work on the units of a bundle in a `with` block: what they have in common is worked out once."""
+        with self._shared.held(held=len(bundle) > 1):
+            yield
+
+    def run(self, unit: Unit, begun: int = 1) -> ChunkStatus:
         """Label a chunk and commit its labels. What ended workers on it before is known from the store.
 
         `begun` is how often this run began it, this time included.
         """
+        return self._hands[unit.operator].run(unit.chunk, begun)
+
+
+class _Hand:
+    """One operator's part in a worker."""
+
+    def __init__(self, job: Job, scratch: Scratch, shared: SharedViews, stages: Stages) -> None:
+        from pipeline.labeler import Labeler
+        from pipeline.store import Store
+
+        self._job, self._stages = job, stages
+        self._labeler = Labeler(job.config, scratch=scratch, shared=shared)
+        self._store = Store(job.config.store)
+        engine = job.config.engine
+        self._attempts = self._store.attempts(job.slug, engine.attempts, engine.kind)
+
+    def run(self, chunk: Chunk, begun: int) -> ChunkStatus:
         began, started = time(), perf_counter()
-        tries = self._attempts.begin(chunk, {frame.id: self._labeler.mark(frame) for frame in chunk.frames})
-        try:
-            status = self._run(chunk, StagedTries(tries, self.stages))
-        finally:
-            self.stages.leave()
-            with suppress(StoreError):
-                tries.end()
+        left = chunk if begun == 1 else self._left(chunk)
+        status = self._try(left) if left.targets else ChunkStatus(chunk.scene, chunk.name)
         wall_s = perf_counter() - started
         trace = Trace(this_worker(), began, wall_s, begun, len(chunk.frames), peak_rss())
-        return replace(status, trace=trace)
+        labelled = status.labelled + len(chunk.targets) - len(left.targets)
+        return replace(status, operator=self._job.slug, labelled=labelled, trace=trace)
 
-    def _run(self, chunk: Chunk, tries: Tries) -> ChunkStatus:
+    def _left(self, chunk: Chunk) -> Chunk:
+        """What is left of a chunk that was begun before: its worker may have died after it was committed."""
+        done = self._store.done(self._job.slug, chunk.scene)
+        wanted = enumerate(zip(chunk.target_ids, chunk.fingerprints, strict=True))
+        left = [k for k, (frame, mark) in wanted if done.get(frame) != mark]
+        if len(left) == len(chunk.targets):
+            return chunk
+        return only(chunk, left, self._job.config.lift, corrects=self._labeler.corrects)
+
+    def _try(self, chunk: Chunk) -> ChunkStatus:
+        tries = self._attempts.begin(chunk, {frame.id: self._labeler.mark(frame) for frame in chunk.frames})
+        try:
+            return self._label(chunk, StagedTries(tries, self._stages))
+        finally:
+            self._stages.leave()
+            with suppress(StoreError):
+                tries.end()
+
+    def _label(self, chunk: Chunk, tries: Tries) -> ChunkStatus:
         job = self._job
         result = self._labeler.label(chunk, tries)
         started = perf_counter()
-        self.stages.enter("write")
+        self._stages.enter("write")
         metadata = job.metadata.model_copy(update={"scene": chunk.scene})
         self._store.write(job.slug, chunk, result.records, metadata, job.stamp)
-        seconds = {**result.seconds, "write": perf_counter() - started}
-        return ChunkStatus(chunk.scene, chunk.name, len(result.records), result.quarantined, seconds)
+        return ChunkStatus(
+            chunk.scene,
+            chunk.name,
+            labelled=len(result.records),
+            quarantined=result.quarantined,
+            seconds={**result.seconds, "write": perf_counter() - started},
+            counts=result.counts,
+        )
 
 
 def threads_of(engine: EngineConfig) -> int:

@@ -8,10 +8,13 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
-from pipeline.plan import ScenePlan
+
+if TYPE_CHECKING:
+    from pipeline.plan import ScenePlan
+    from pipeline.survey import Survey
 
 PACKAGES = ("numpy", "pyarrow", "ray", "torch")
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -31,12 +34,25 @@ def _packages() -> Iterator[tuple[str, str]]:
             continue
 
 
-def plan_rows(plans: Sequence[ScenePlan]) -> list[dict[str, Any]]:
-    """What is to be done, scene by scene."""
+def plan_rows(operator: str, plans: Sequence[ScenePlan]) -> list[dict[str, Any]]:
+    """What is to be done for an operator, scene by scene."""
     return [
-        {"scene": p.scene, "frames": p.frames, "to_do": p.targets, "chunks": len(p.chunks), "issues": len(p.issues)}
+        {
+            "operator": operator,
+            "scene": p.scene,
+            "frames": p.frames,
+            "to_do": p.targets,
+            "chunks": len(p.chunks),
+            "issues": len(p.issues),
+        }
         for p in plans
     ]
+
+
+def plan_totals(plan: Survey) -> dict[str, int]:
+    """What is to be done for an operator, in all."""
+    frames = sum(p.frames for p in plan.plans)
+    return {"frames": frames, "resumed": plan.resumed, "to_do": plan.targets, "set_aside": plan.set_aside_frames}
 
 
 def ray_job() -> dict[str, str] | None:

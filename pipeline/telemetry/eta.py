@@ -27,8 +27,8 @@ PULL = 0.1
 LEAST = 0.05
 """Share of its time that an overdue chunk still takes."""
 
-Key = tuple[str, str]
-"""Scene and name of a chunk."""
+Key = tuple[str, str, str]
+"""Operator, scene and name of a chunk."""
 
 
 class Load(NamedTuple):

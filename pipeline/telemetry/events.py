@@ -36,7 +36,7 @@ class RunStarted(_Event):
 
     event: Literal["run_started"] = "run_started"
     operator: str
-    """The operator's name in the store."""
+    """The operator's name in the store; of several, separated by comma and space."""
     source: str
     """The dataset."""
     store: str
@@ -57,6 +57,8 @@ class ScenePlanned(_Event):
     """What is to be done in a scene; one a readable scene, before any chunk."""
 
     event: Literal["scene_planned"] = "scene_planned"
+    operator: str = ""
+    """The operator's name in the store."""
     scene: str
     """The scene's id."""
     frames: int
@@ -75,6 +77,8 @@ class ChunkStarted(_Event):
     """A worker took a chunk. Known at the latest when the chunk is finished."""
 
     event: Literal["chunk_started"] = "chunk_started"
+    operator: str = ""
+    """The operator's name in the store."""
     scene: str
     """The scene's id."""
     chunk: str
@@ -87,6 +91,8 @@ class ChunkFinished(_Event):
     """A chunk's labels are in the store."""
 
     event: Literal["chunk_finished"] = "chunk_finished"
+    operator: str = ""
+    """The operator's name in the store."""
     scene: str
     """The scene's id."""
     chunk: str
@@ -111,6 +117,8 @@ class FrameQuarantined(_Event):
     """A frame (or, frame null, a scene) that was not labelled."""
 
     event: Literal["frame_quarantined"] = "frame_quarantined"
+    operator: str = ""
+    """The operator's name in the store."""
     scene: str
     """The scene's id."""
     frame: str | None
@@ -129,6 +137,8 @@ class ScenePublished(_Event):
     """All of a scene's chunks are in, and its labels are visible."""
 
     event: Literal["scene_published"] = "scene_published"
+    operator: str = ""
+    """The operator's name in the store."""
     scene: str
     """The scene's id."""
     frames: int

@@ -41,7 +41,7 @@ class Sign(BaseModel):
     run_id: str
     """The run."""
     operator: str
-    """The operator's name in the store."""
+    """The operator's name in the store; of several, separated by comma and space."""
     host: str
     """The driver's machine."""
     pid: int
@@ -99,13 +99,13 @@ def write_sign(files: Files, sign: Sign) -> None:
     files.put(sign_path(sign.run_id), json.dumps(document).encode() + b"\n", timeout_s=BEAT_S)
 
 
-def bury(files: Files, write_run: Callable[[str, dict[str, Any]], None], slug: str) -> None:
-    """Write down of an operator's dead runs that they died; nobody but the caller may be at work on its labels.
+def bury(files: Files, write_run: Callable[[str, dict[str, Any]], None], slugs: Sequence[str]) -> None:
+    """Write down of operators' dead runs that they died; nobody but the caller may be at work on their labels.
 
     Raises `StoreError`.
     """
     for run_id, sign in read_signs(files).items():
-        if sign.operator != slug:
+        if not set(sign.operator.split(", ")) & set(slugs):
             continue
         document = _document(files, run_id)
         if document is not None and document.get("state") == "running":
@@ -124,9 +124,10 @@ def _document(files: Files, run_id: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def new_sign(run_id: str, operator: str) -> Sign:
+def new_sign(run_id: str, slugs: Sequence[str]) -> Sign:
     """The first sign of a run of this process."""
-    return Sign(run_id=run_id, operator=operator, host=socket.gethostname(), pid=os.getpid(), beat=time.time())
+    host, names = socket.gethostname(), ", ".join(slugs)
+    return Sign(run_id=run_id, operator=names, host=host, pid=os.getpid(), beat=time.time())
 
 
 @contextmanager

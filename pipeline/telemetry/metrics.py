@@ -18,16 +18,11 @@ SECONDS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class WorkerMetrics:
-    """The counters of one operator in this process, which must be a Ray worker.
+    """The counters of this process, which must be a Ray worker."""
 
-    Args:
-        operator: its name in the store.
-    """
-
-    def __init__(self, operator: str) -> None:
+    def __init__(self) -> None:
         from ray.util.metrics import Counter, Gauge, Histogram
 
-        self._always = {"operator": operator}
         self._labelled = self._of(Counter, "frames_labelled", "Frames that were labelled.")
         self._quarantined = self._of(Counter, "frames_quarantined", "Frames that could not be labelled.", "reason")
         self._chunks = self._of(Counter, "chunks_finished", "Chunks that are in the store.")
@@ -47,17 +42,17 @@ class WorkerMetrics:
 
     def add(self, status: Finished) -> None:
         """Count a finished chunk."""
-        trace = status.trace
-        _count(self._labelled, status.labelled, self._always)
+        trace, always = status.trace, {"operator": status.operator}
+        _count(self._labelled, status.labelled, always)
         for reason in {str(row.reason) for row in status.quarantined}:
             number = sum(str(row.reason) == reason for row in status.quarantined)
-            _count(self._quarantined, number, {**self._always, "reason": reason})
-        _count(self._chunks, 1, self._always)
-        _count(self._retries, trace.tries - 1, self._always)
+            _count(self._quarantined, number, {**always, "reason": reason})
+        _count(self._chunks, 1, always)
+        _count(self._retries, trace.tries - 1, always)
         for stage, seconds in status.seconds.items():
-            _count(self._seconds, seconds, {**self._always, "stage": stage})
-        self._memory.set(trace.peak_rss, tags=self._always)
-        self._wall.observe(trace.wall_s, tags=self._always)
+            _count(self._seconds, seconds, {**always, "stage": stage})
+        self._memory.set(trace.peak_rss, tags=always)
+        self._wall.observe(trace.wall_s, tags=always)
 
 
 def _count(counter: Any, number: float, tags: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pipeline.telemetry.document import plan_rows, ray_job, versions
+from pipeline.telemetry.document import plan_rows, plan_totals, ray_job, versions
 from pipeline.telemetry.eta import SIMULATED, Eta, load_of
 from pipeline.telemetry.events import (
     ChunkFinished,
@@ -53,7 +53,7 @@ class RunRecord:
     """An account of one run, for the time of a `with` block: however that ends is how the run ended.
 
     Args:
-        config, stamp, slug: of the run.
+        config, stamp, slugs: of the run.
         store: where the account is kept.
         events: where events go.
         engine: what does the work.
@@ -66,20 +66,20 @@ class RunRecord:
         self,
         config: LabelingConfig,
         stamp: RunStamp,
-        slug: str,
+        slugs: Sequence[str],
         store: Store,
         events: EventLog,
         engine: Working,
     ) -> None:
-        self._config, self._stamp, self._slug = config, stamp, slug
+        self._config, self._stamp, self._slugs = config, stamp, slugs
         self._store, self._events = store, events
         self._working = engine
         self._tally = Tally()
-        self._plan: Survey | None = None
+        self._plans: Sequence[Survey] = ()
         self._eta: Eta | None = None
         self._left: tuple[float, float] | None = None
-        self._scenes: dict[str, list[int]] = {}
-        self._begun: set[tuple[str, str]] = set()
+        self._scenes: dict[tuple[str, str], list[int]] = {}
+        self._begun: set[tuple[str, str, str]] = set()
         self._started = monotonic()
         self._labelling: float | None = None
         self._summary: dict[str, Any] | None = None
@@ -90,14 +90,14 @@ class RunRecord:
         from pipeline.store.files import open_files
 
         files = open_files(self._store.uri)
-        bury(files, self._store.write_run, self._slug)
+        bury(files, self._store.write_run, self._slugs)
         with ExitStack() as opening:
             self._soon = opening.enter_context(beating(files, self._sign))
             self._store.write_run(self._stamp.run_id, self._document("running"))
             self._open = opening.pop_all()
         self._events(
             RunStarted(
-                operator=self._slug,
+                operator=", ".join(self._slugs),
                 source=self._config.source,
                 store=self._config.store,
                 engine=self._engine["kind"],
@@ -126,20 +126,25 @@ class RunRecord:
             )
         )
 
-    def planned(self, plan: Survey) -> None:
-        """It is known what there is to do, and the work begins."""
+    def planned(self, plans: Sequence[Survey]) -> None:
+        """It is known what there is to do, operator by operator, and the work begins."""
         with self._lock:
-            self._plan, self._labelling = plan, monotonic()
-            self._scenes = {p.scene: [len(p.chunks), 0, 0] for p in plan.plans}
-            loads = {(chunk.scene, chunk.name): load_of(chunk) for chunk in plan.chunks}
+            self._plans, self._labelling = plans, monotonic()
+            self._scenes = {(one.slug, p.scene): [len(p.chunks), 0, 0] for one in plans for p in one.plans}
+            loads = {(one.slug, c.scene, c.name): load_of(c) for one in plans for c in one.chunks}
             self._eta = Eta(loads, self._working.workers)
         with suppress(StoreError):
             self._store.write_run(self._stamp.run_id, self._document("running"))
         self._soon()
+        for plan in plans:
+            self._tell_plan(plan)
+
+    def _tell_plan(self, plan: Survey) -> None:
         for row in plan.plans:
             aside = plan.set_aside(row)
             self._events(
                 ScenePlanned(
+                    operator=plan.slug,
                     scene=row.scene,
                     frames=row.frames,
                     to_do=row.targets,
@@ -157,10 +162,11 @@ class RunRecord:
         with self._lock:
             self._tally.add(status)
             if self._eta is not None:
-                self._eta.finished((status.scene, status.chunk), trace.worker, trace.wall_s, now)
-        self._began(status.scene, status.chunk, trace.worker, trace.started)
+                self._eta.finished((status.operator, status.scene, status.chunk), trace.worker, trace.wall_s, now)
+        self._began((status.operator, status.scene, status.chunk), trace.worker, trace.started)
         self._events(
             ChunkFinished(
+                operator=status.operator,
                 scene=status.scene,
                 chunk=status.chunk,
                 frames=status.labelled,
@@ -173,10 +179,11 @@ class RunRecord:
             )
         )
         self._tell(status.quarantined)
-        scene = self._scenes[status.scene]
+        scene = self._scenes[status.operator, status.scene]
         scene[:] = scene[0] - 1, scene[1] + status.labelled, scene[2] + len(status.quarantined)
         if scene[0] == 0:
-            self._events(ScenePublished(scene=status.scene, frames=scene[1], quarantined=scene[2]))
+            told = {"operator": status.operator, "scene": status.scene, "frames": scene[1], "quarantined": scene[2]}
+            self._events(ScenePublished(**told))
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """What the run came to, for the document that is written when it ends."""
@@ -194,7 +201,7 @@ class RunRecord:
             if self._eta is None:
                 return None
             now = monotonic()
-            few = self._plan is not None and len(self._plan.chunks) <= SIMULATED
+            few = sum(len(plan.chunks) for plan in self._plans) <= SIMULATED
             if self._left is None or few or now - self._left[0] > 1.0:
                 left = self._eta.left_s(now)
                 if left is None:
@@ -202,12 +209,13 @@ class RunRecord:
                 self._left = now, left
             return max(0.0, self._left[1] - (now - self._left[0]))
 
-    def _began(self, scene: str, chunk: str, worker: str, when: float) -> None:
+    def _began(self, work: tuple[str, str, str], worker: str, when: float) -> None:
         with self._lock:
-            if (scene, chunk) in self._begun:
+            if work in self._begun:
                 return
-            self._begun.add((scene, chunk))
-        self._events(ChunkStarted(ts=datetime.fromtimestamp(when, UTC), scene=scene, chunk=chunk, worker=worker))
+            self._begun.add(work)
+        started, (operator, scene, chunk) = datetime.fromtimestamp(when, UTC), work
+        self._events(ChunkStarted(ts=started, operator=operator, scene=scene, chunk=chunk, worker=worker))
 
     def _tell(self, rows: Sequence[QuarantineRecord]) -> None:
         for row in rows:
@@ -220,18 +228,19 @@ class RunRecord:
         doing = self._working.doing()
         for one in doing:
             if one.scene:
-                self._began(one.scene, one.chunk, one.worker, datetime.now(UTC).timestamp() - one.seconds)
-        sign = new_sign(self._stamp.run_id, self._slug)
+                began = datetime.now(UTC).timestamp() - one.seconds
+                self._began((one.operator, one.scene, one.chunk), one.worker, began)
+        sign = new_sign(self._stamp.run_id, self._slugs)
         with self._lock:
-            if self._plan is None or self._labelling is None:
+            if self._labelling is None:
                 return sign
             seconds = monotonic() - self._labelling
             more = {
                 "phase": "labelling",
-                "resumed": self._plan.resumed,
+                "resumed": sum(plan.resumed for plan in self._plans),
                 "labelled": self._tally.labelled,
                 "quarantined": dict(self._tally.reasons),
-                "total": self._plan.targets,
+                "total": sum(plan.targets for plan in self._plans),
                 "seconds": round(seconds, 3),
                 "frames_per_s": round(self._tally.labelled / seconds, 3) if seconds else 0.0,
                 "left_s": self.left_s,
@@ -240,7 +249,7 @@ class RunRecord:
         return sign.model_copy(update=more)
 
     def _quarantined(self) -> int:
-        return self._tally.quarantined + (self._plan.set_aside_frames if self._plan else 0)
+        return self._tally.quarantined + sum(plan.set_aside_frames for plan in self._plans)
 
     def _document(self, state: State, error: str | None = None) -> dict[str, Any]:
         config = self._config.model_dump(mode="json")
@@ -248,7 +257,7 @@ class RunRecord:
             "run_id": self._stamp.run_id,
             "state": state,
             "error": error,
-            "operator": self._slug,
+            "operator": ", ".join(self._slugs),
             "started": self._stamp.created_at.isoformat(),
             "ended": None if state == "running" else datetime.now(UTC).isoformat(),
             "host": socket.gethostname(),
@@ -261,11 +270,14 @@ class RunRecord:
         return {**document, **self._planned_part(), **(self._outcome_part() if state != "running" else {})}
 
     def _planned_part(self) -> dict[str, Any]:
-        if self._plan is None:
+        if not self._plans:
             return {}
-        frames = {"frames": sum(p.frames for p in self._plan.plans), "resumed": self._plan.resumed}
-        totals = {**frames, "to_do": self._plan.targets, "set_aside": self._plan.set_aside_frames}
-        return {"plan": plan_rows(self._plan.plans), "totals": {"scenes": len(self._plan.plans), **totals}}
+        rows = [row for plan in self._plans for row in plan_rows(plan.slug, plan.plans)]
+        of_each = {plan.slug: plan_totals(plan) for plan in self._plans}
+        names = ("frames", "resumed", "to_do", "set_aside")
+        totals = {name: sum(one[name] for one in of_each.values()) for name in names}
+        scenes = len({row["scene"] for row in rows})
+        return {"plan": rows, "totals": {"scenes": scenes, **totals}, "operators": of_each}
 
     def _outcome_part(self) -> dict[str, Any]:
         now = monotonic()

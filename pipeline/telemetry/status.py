@@ -187,7 +187,16 @@ def _operator(document: Mapping[str, Any]) -> str:
     from pipeline.store.paths import operator_slug
 
     spec = ((document.get("config") or {}).get("operator") or {}).get("spec")
+    spec = spec[0] if isinstance(spec, list) and spec else spec
     return str(document.get("operator") or (operator_slug(spec) if spec else "unknown"))
+
+
+def _planned(document: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """Operators of a run and the usable frames that it found."""
+    if isinstance(operators := document.get("operators"), dict):
+        yield from ((slug, totals.get("frames")) for slug, totals in operators.items())
+    elif totals := document.get("totals"):  # before several operators could work in one pass
+        yield _operator(document), totals.get("frames")
 
 
 def _operators(uri: str, files: Files, documents: Mapping[str, Mapping[str, Any]]) -> Iterator[OperatorStatus]:
@@ -202,7 +211,7 @@ def _operators(uri: str, files: Files, documents: Mapping[str, Mapping[str, Any]
     reasons: dict[str, Counter[str]] = {}
     for slug, reason in zip(rows["operator"], rows["reason"], strict=True):
         reasons.setdefault(slug, Counter())[reason] += 1
-    planned = {_operator(one): totals.get("frames") for one in documents.values() if (totals := one.get("totals"))}
+    planned = {slug: frames for one in documents.values() for slug, frames in _planned(one)}
     for slug in sorted({*scenes, *reasons, *planned}):
         found = scenes.get(slug, {})
         frames, labelled = planned.get(slug), sum(found.values())

@@ -22,6 +22,7 @@ class Tally:
         reasons: frames that were quarantined, by reason.
         retries: chunks that were begun again in this run.
         seconds: of workers, by stage.
+        counts: views by what was worked out of them.
         worker_s: of workers, from the start of each chunk to its commit.
         worker_rss: most bytes that a worker's process held.
     """
@@ -31,6 +32,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     retries: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
     worker_s: float = 0.0
     worker_rss: int = 0
 
@@ -46,6 +48,7 @@ class Tally:
         self.reasons.update(str(row.reason) for row in status.quarantined)
         self.retries += status.trace.tries - 1
         self.seconds.update(status.seconds)
+        self.counts.update(status.counts)
         self.worker_s += status.trace.wall_s
         self.worker_rss = max(self.worker_rss, status.trace.peak_rss)
 
@@ -72,6 +75,7 @@ class Tally:
             "chunks": self.chunks,
             "quarantined": dict(sorted(self.reasons.items())),
             "retries": self.retries,
+            "views": dict(sorted(self.counts.items())),
         }
 
 

@@ -52,6 +52,16 @@ class Finished(Protocol):
         ...
 
     @property
+    def operator(self) -> str:
+        """Whose chunk it is, by its name in the store."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Views by what was worked out of them."""
+        ...
+
+    @property
     def labelled(self) -> int:
         """How many of its targets have labels now."""
         ...
@@ -84,6 +94,7 @@ class Doing:
         stage_s: since that step began.
         silent_s: since the worker was last heard of: native code that lets no other thread run makes it silent.
         tries: see `Trace`.
+        operator: whose chunk it is, by its name in the store.
     """
 
     scene: str
@@ -95,6 +106,7 @@ class Doing:
     stage_s: float = 0.0
     silent_s: float = 0.0
     tries: int = 1
+    operator: str = ""
 
     def __str__(self) -> str:
         where = f" on {self.worker}" if self.worker else ""
@@ -103,7 +115,8 @@ class Doing:
         stage = f", {self.stage}{frames}{more} for {self.stage_s:.0f} s" if self.stage else ""
         again = f", try {self.tries}" if self.tries > 1 else ""
         name = f"{self.scene}/{self.chunk}" if self.scene else self.chunk
-        return f"{name} for {self.seconds:.0f} s{where}{stage}{again}"
+        by = f" by {self.operator}" if self.operator else ""
+        return f"{name}{by} for {self.seconds:.0f} s{where}{stage}{again}"
 
 
 def this_worker() -> str:
