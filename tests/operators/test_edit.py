@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.operators import build_operator
 from pipeline.operators.contract import check_decoded, check_encoded
-from pipeline.operators.diffusion import quiet
 from pipeline.run import run_labeling
 from pipeline.store import read_labels
 from schemas.config import EngineConfig, LabelingConfig, LiftConfig, OperatorConfig
@@ -27,85 +26,24 @@ PROMPT = {"prompt": "make it snow"}
 Build = Callable[..., Any]
 
 
-def save_model(folder: Path, instruct: bool) -> None:
-    """A pipeline in diffusers' layout: the usual four levels of latents (8 pixels a cell), a few channels wide."""
-    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = {token: n for n, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    text = transformers.CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=52,
-        eos_token_id=53,
-        pad_token_id=53,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        parts = {
-            "vae": diffusers.AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(4, 4, 8, 8),
-                layers_per_block=1,
-                norm_num_groups=2,
-            ),
-            "unet": diffusers.UNet2DConditionModel(
-                sample_size=64,
-                in_channels=8 if instruct else 4,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                block_out_channels=(8, 16),
-                layers_per_block=1,
-                norm_num_groups=4,
-                cross_attention_dim=16,
-                attention_head_dim=4,
-            ),
-            "text_encoder": transformers.CLIPTextModel(text),
-        }
-    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
-    scheduler = diffusers.EulerAncestralDiscreteScheduler() if instruct else diffusers.DDIMScheduler(clip_sample=False)
-    factory = diffusers.StableDiffusionInstructPix2PixPipeline if instruct else diffusers.StableDiffusionImg2ImgPipeline
-    pipeline = factory(
-        **parts,
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
-
-
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of an instruction model and of an image-to-image model."""
-    folder = tmp_path_factory.mktemp("diffusion")
-    with quiet():
-        for name, instruct in (("instruct", True), ("image", False)):
-            save_model(folder / name, instruct)
-    return {name: folder / name for name in ("instruct", "image")}
-
-
-@pytest.fixture(scope="session")
-def build(models: dict[str, Path]) -> Build:
+def build(diffusion_models: dict[str, Path]) -> Build:
     """build("instruct" or "image", **kwargs) -> the operator; equal ones are built once."""
     built: dict[str, Any] = {}
 
     def made(model: str = "instruct", **kwargs: Any) -> Any:
         key = f"{model} {sorted(kwargs.items())}"
         if key not in built:
-            built[key] = build_operator(f"edit:{models[model]}", {**PROMPT, "steps": 2, **kwargs})
+            built[key] = build_operator(f"edit:{diffusion_models[model]}", {**PROMPT, "steps": 2, **kwargs})
         return built[key]
 
     return made
 
 
 @pytest.fixture
-def copy(models: dict[str, Path], tmp_path: Path) -> Path:
+def copy(diffusion_models: dict[str, Path], tmp_path: Path) -> Path:
     """The instruction model's folder, to be spoiled."""
-    return Path(shutil.copytree(models["instruct"], tmp_path / "copy"))
+    return Path(shutil.copytree(diffusion_models["instruct"], tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("model", ["instruct", "image"])
@@ -130,9 +68,9 @@ def test_what_is_lifted_does_not_change_an_edit_that_is_not_lifted(build: Build,
     assert (cut.decode(cut.encode(batch), (40, 48)) - whole.encode(batch)).abs().max() < 1e-5
 
 
-def test_a_cell_of_latents_is_centred_on_its_pixels(models: dict[str, Path], make_batch: Any) -> None:
+def test_a_cell_of_latents_is_centred_on_its_pixels(diffusion_models: dict[str, Path], make_batch: Any) -> None:
     """With symmetric kernels the decoder draws the mirrored picture of a mirrored map: no cell is off its pixels."""
-    operator = build_operator(f"edit:{models['instruct']}", {**PROMPT, "split": "latent"})
+    operator = build_operator(f"edit:{diffusion_models['instruct']}", {**PROMPT, "split": "latent"})
     vae = operator._diffusion.pipeline.vae
     for layer in vae.modules():
         if isinstance(layer, torch.nn.Conv2d):
@@ -261,14 +199,16 @@ def test_a_model_that_is_not_whole_is_refused(copy: Path, case: str) -> None:
         ("instruct", {"prompt": "snow " * 50}, "the model reads 77"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(models: dict[str, Path], model: str, kwargs: Any, says: str) -> None:
+def test_settings_that_do_not_fit_are_refused(
+    diffusion_models: dict[str, Path], model: str, kwargs: Any, says: str
+) -> None:
     with pytest.raises(ConfigError, match=says):
-        build_operator(f"edit:{models[model]}", {**PROMPT, **kwargs})
+        build_operator(f"edit:{diffusion_models[model]}", {**PROMPT, **kwargs})
 
 
-def test_a_prompt_is_required(models: dict[str, Path]) -> None:
+def test_a_prompt_is_required(diffusion_models: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="prompt: Field required"):
-        build_operator(f"edit:{models['image']}")
+        build_operator(f"edit:{diffusion_models['image']}")
 
 
 @pytest.mark.parametrize("model", ["nobody/has-this-model", "/no/such/folder"])
@@ -279,10 +219,10 @@ def test_a_model_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, mo
 
 
 def test_a_model_in_the_hubs_cache_needs_no_network(
-    build: Build, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build: Build, diffusion_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revision, cached = "0" * 40, tmp_path / "models--owner--snow"
-    shutil.copytree(models["instruct"], cached / "snapshots" / revision)
+    shutil.copytree(diffusion_models["instruct"], cached / "snapshots" / revision)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(revision)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -301,18 +241,18 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_libraries_are_quiet_and_stay_as_they_were(
-    models: dict[str, Path], make_batch: Any, capfd: pytest.CaptureFixture[str]
+    diffusion_models: dict[str, Path], make_batch: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     libraries = (diffusers.utils.logging, transformers.utils.logging)
     before = [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in libraries]
-    build_operator(f"edit:{models['instruct']}", {**PROMPT, "steps": 1}).encode(make_batch((1, 16, 16)))
+    build_operator(f"edit:{diffusion_models['instruct']}", {**PROMPT, "steps": 1}).encode(make_batch((1, 16, 16)))
     assert [(one.get_verbosity(), one.is_progress_bar_enabled()) for one in libraries] == before
     assert capfd.readouterr() == ("", "")
 
 
-def test_it_keeps_the_contract(models: dict[str, Path], operator_contract: Any, make_batch: Any) -> None:
+def test_it_keeps_the_contract(diffusion_models: dict[str, Path], operator_contract: Any, make_batch: Any) -> None:
     operator_contract(
-        f"edit:{models['instruct']}",
+        f"edit:{diffusion_models['instruct']}",
         {**PROMPT, "steps": 1, "split": "latent"},
         batches=[make_batch((2, 24, 24)), make_batch((2, 17, 27))],
         variation={"seed": 2},
@@ -322,13 +262,17 @@ def test_it_keeps_the_contract(models: dict[str, Path], operator_contract: Any, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["instruct", "image"])
-def test_it_is_the_same_in_another_process(models: dict[str, Path], operator_contract: Any, model: str) -> None:
-    operator_contract(f"edit:{models[model]}", {**PROMPT, "steps": 2}, variation={"prompt": "a chair"})
+def test_it_is_the_same_in_another_process(
+    diffusion_models: dict[str, Path], operator_contract: Any, model: str
+) -> None:
+    operator_contract(f"edit:{diffusion_models[model]}", {**PROMPT, "steps": 2}, variation={"prompt": "a chair"})
 
 
 @pytest.mark.slow
-def test_edits_of_a_room_are_lifted_and_stored(models: dict[str, Path], sample_room: Path, tmp_path: Path) -> None:
-    operator = {"spec": f"edit:{models['instruct']}", "kwargs": {**PROMPT, "steps": 1, "split": "latent"}}
+def test_edits_of_a_room_are_lifted_and_stored(
+    diffusion_models: dict[str, Path], sample_room: Path, tmp_path: Path
+) -> None:
+    operator = {"spec": f"edit:{diffusion_models['instruct']}", "kwargs": {**PROMPT, "steps": 1, "split": "latent"}}
     config = LabelingConfig(
         source=str(sample_room),
         store=str(tmp_path / "store"),
