@@ -106,6 +106,16 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "edit": (
+        "pipeline.operators.edit:Edit",
+        OperatorInfo(
+            name="edit:MODEL",
+            summary="the image edited by a diffusion model: by an instruction, or drawn anew after a text",
+            kind="image",
+            needs="pip install 'lift3d-labeling[diffusers]'; the model (hub or local folder); prompt",
+            licence="of the weights",
+        ),
+    ),
     "depth": (
         "pipeline.operators.geometry_valued:Depth",
         OperatorInfo(

@@ -1,8 +1,11 @@
 """Edges, VOC classes and painted style with their real weights, where these can be had."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +120,18 @@ def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
         build_operator(f"style:{tmp_path}/x.bin")
     with pytest.raises(ConfigError, match="lift"):
         build_operator(f"style:{tmp_path}/x.bin", {"lift": "nothing"})
+
+
+def test_the_recipe_of_the_docs_keeps_lightness_and_takes_colour() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "image_operators.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    levels = np.linspace(60, 200, 64 * 48).reshape(48, 64, 1).repeat(3, axis=2).astype(np.uint8)
+    painted = np.clip(levels[:, ::-1] * [0.9, 0.7, 0.6], 0, 255).astype(np.uint8)
+    made, photo, lifted = (
+        cv2.cvtColor(one, cv2.COLOR_RGB2LAB).astype(int)
+        for one in (names["colours_of"](painted, levels), levels, painted)
+    )
+    assert np.abs(made[..., 0] - photo[..., 0]).max() <= 2
+    assert np.abs(made[..., 1:] - lifted[..., 1:]).max() <= 2

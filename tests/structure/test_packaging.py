@@ -12,7 +12,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "lift3d_model", "pipeline", "jobs")
-EXTRAS = ("s3", "open-clip", "indoor", "efficientnet", "deeplab", "edges", "ncnn", "words", "benchmark", "testing")
+EXTRAS = (
+    "s3",
+    "open-clip",
+    "indoor",
+    "efficientnet",
+    "deeplab",
+    "edges",
+    "ncnn",
+    "diffusers",
+    "words",
+    "benchmark",
+    "testing",
+)
 MODULE_OF = {
     "ai-edge-litert": "ai_edge_litert",
     "opencv-python-headless": "cv2",
