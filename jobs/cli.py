@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -123,7 +124,10 @@ def _explain(chosen: LabelingConfig, only_quarantined: bool) -> None:
     from pipeline.explain import explain_plan
 
     why = explain_plan(chosen, only_quarantined=only_quarantined)
-    print("\n".join(map(str, why)))
+    for operator, scenes in groupby(why, key=lambda scene: scene.operator):
+        if len(chosen.operator.specs) > 1:
+            print(f"{operator}:")
+        print("\n".join(map(str, scenes)))
     _print_json({"store": chosen.store, "scenes": [scene.to_json() for scene in why]})
 
 

@@ -54,9 +54,7 @@ class SceneReasons:
 
     def __str__(self) -> str:
         todo = sum(map(len, self.reasons.values()))
-        lines = [
-            f"{self.operator} {self.scene}: {todo} to label in {self.chunks} chunks, {self.resumed} as they should be"
-        ]
+        lines = [f"{self.scene}: {todo} to label in {self.chunks} chunks, {self.resumed} as they should be"]
         lines += [f"    {len(frames)} {why}: {_listed(frames)}" for why, frames in self.reasons.items()]
         if self.held:
             lines.append(f"    {self.held} ended their worker before and are left alone (--retry-quarantined)")

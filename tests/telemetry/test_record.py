@@ -30,14 +30,14 @@ def test_a_document_is_there_from_the_start_and_tells_everything_in_the_end(sett
     first, last = seen[0], read_run(config.store, summary.run_id)
     assert (first["state"], first["error"], first["ended"], first["pid"]) == ("running", None, None, os.getpid())
     assert first["totals"] == {"scenes": 1, "frames": 24, "resumed": 0, "to_do": 24, "set_aside": 0}
-    assert first["plan"] == [{"scene": "scene9002_00", "frames": 24, "to_do": 24, "chunks": 4, "issues": 0}]
+    slug, todo = operator_slug(config.operator.sole), {"frames": 24, "to_do": 24}
+    assert first["plan"] == [{"operator": slug, "scene": "scene9002_00", **todo, "chunks": 4, "issues": 0}]
+    assert first["operators"] == {slug: {**todo, "resumed": 0, "set_aside": 0}}
     assert "summary" not in first
-    assert (last["state"], last["run_id"], last["operator"]) == (
-        "finished",
-        summary.run_id,
-        operator_slug(config.operator.spec),
-    )
-    assert last["counts"] == {"frames_labelled": 23, "chunks": 4, "quarantined": {"operator_failed": 1}, "retries": 0}
+    assert (last["state"], last["run_id"], last["operator"]) == ("finished", summary.run_id, slug)
+    counts = last["counts"]
+    assert counts.pop("views")["encoded"] >= 23
+    assert counts == {"frames_labelled": 23, "chunks": 4, "quarantined": {"operator_failed": 1}, "retries": 0}
     assert last["started"] < last["ended"]
     assert last["seconds"].keys() >= STAGES
     assert last["memory"]["driver_peak_bytes"] > 10 * 2**20
@@ -59,7 +59,8 @@ def test_the_split_of_the_workers_time_adds_up(settings):
 
 def test_seconds_of_workers_on_a_gpu_are_their_compute():
     class Status:
-        scene, chunk, labelled, quarantined = "a", "0", 3, ()
+        operator, scene, chunk, labelled, quarantined = "op", "a", "0", 3, ()
+        counts = {"encoded": 3}
         seconds = {"decode": 1.0, "encode": 4.0, "lift": 2.0, "write": 0.5}
         trace = Trace(wall_s=8.0, tries=3, peak_rss=7)
 
@@ -135,7 +136,7 @@ def test_signs_come_at_once_on_demand_and_every_so_often_and_go(tmp_path):
         told.append(len(told))
         if len(told) > 2:
             third.set()
-        return new_sign("run", "op").model_copy(update={"labelled": len(told)})
+        return new_sign("run", ["op"]).model_copy(update={"labelled": len(told)})
 
     with beating(files, look, every_s=3600) as soon:
         assert read_signs(files)["run"].labelled == 1
@@ -156,7 +157,7 @@ def test_storage_that_fails_for_a_moment_costs_a_sign_and_nothing_else(tmp_path)
         beats.release()
         if (tmp_path / "broken").exists():
             raise StoreError("gone for a moment")
-        return new_sign("run", "op")
+        return new_sign("run", ["op"])
 
     with beating(files, look, every_s=0.01):
         (tmp_path / "broken").touch()
@@ -169,14 +170,14 @@ def test_storage_that_fails_for_a_moment_costs_a_sign_and_nothing_else(tmp_path)
 
 def test_a_damaged_sign_is_no_sign(tmp_path):
     files = open_files(str(tmp_path))
-    write_sign(files, new_sign("good", "op"))
+    write_sign(files, new_sign("good", ["op"]))
     files.put(sign_path("bad"), b"{")
     assert set(read_signs(files)) == {"good"}
     assert read_signs(files)["good"].is_fresh()
 
 
 def test_a_sign_is_stale_when_it_is_old_or_its_process_is_gone():
-    sign = new_sign("run", "op")
+    sign = new_sign("run", ["op"])
     assert sign.is_fresh()
     assert not sign.model_copy(update={"pid": 2**22 + 1}).is_fresh()
     assert sign.model_copy(update={"host": "elsewhere", "pid": 2**22 + 1}).is_fresh()

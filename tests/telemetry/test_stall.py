@@ -11,7 +11,7 @@ def test_the_local_engine_logs_where_it_is_when_a_chunk_takes_too_long(settings,
     assert run_labeling(settings({"seconds": 0.2}, no_progress_s=0.3)).frames_labelled == 24
     lines = [record.message for record in caplog.records]
     assert lines
-    pattern = r"no chunk finished for 0.3 s .*scene9002_00/0000\d\d for \d s on \S+:\d+, \w+ of \d+ for 0 s"
+    pattern = r"no chunk finished for 0.3 s .*scene9002_00/0000\d\d by \S+ for \d s on \S+:\d+, \w+ of \d+ for 0 s"
     assert all(re.search(pattern, line) for line in lines if "encode" in line)
     assert any("encode" in line for line in lines)
 

@@ -62,7 +62,7 @@ def test_a_run_on_another_machine_is_live_while_it_gives_signs(settings, tmp_pat
     uri = str(tmp_path / "store")
     Store(uri).prepare()
     files = open_files(uri)
-    sign = new_sign("run-1", "indoor").model_copy(
+    sign = new_sign("run-1", ["indoor"]).model_copy(
         update={
             "host": "far",
             "phase": "labelling",
