@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import avg_pool2d
 
@@ -145,7 +145,7 @@ def test_letterboxed_features_stay_where_they_are(height: int, width: int, side:
         inside_x = (columns > edge) & (columns < width - edge)
         error_x = (found[0] * 100 - columns)[inside_y][:, inside_x].abs()
         error_y = (found[1] * 100 - rows[:, None])[inside_y][:, inside_x].abs()
-        assert error_x.numel() > 0
+        assume(error_x.numel() > 0)  # coarse cells of a small image are all at its border
         assert max(float(error_x.max()), float(error_y.max())) < 0.01
 
 
