@@ -32,6 +32,7 @@ def report(sample_room, document, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_table_has_every_row(report):
     rows = {table.title: [row[:3] for row in table.rows] for table in report.tables}
@@ -42,6 +43,8 @@ def test_every_table_has_every_row(report):
     assert [row[0] for row in rows["Growth with feature channels"]] == ["16", "64", "384", "1024"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_document_gets_the_tables_and_keeps_the_rest(report, document):
     text = document.read_text()
     assert text.startswith("before\n")
@@ -50,6 +53,8 @@ def test_the_document_gets_the_tables_and_keeps_the_rest(report, document):
     assert all(table.title in text for table in report.tables)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_what_is_measured_adds_up(report):
     for row in report.to_json()["measurements"]:
         for one in row["rounds"]:
