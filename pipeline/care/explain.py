@@ -18,6 +18,7 @@ from pipeline.store.tags import read_tags
 from schemas.config import LabelingConfig
 from schemas.errors import StoreError
 from schemas.store import StoreMetadata
+from schemas.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Explanation:
 
     def text(self) -> str:
         """As lines of text."""
-        return "\n".join(_lines(self))
+        return "\n".join(map(printable, _lines(self)))
 
 
 def explain(uri: str, scene: str, frame: str, operator: str | None = None) -> list[Explanation]:
@@ -82,11 +83,14 @@ def explain(uri: str, scene: str, frame: str, operator: str | None = None) -> li
     return found
 
 
-def command_of(config: Mapping[str, Any]) -> str:
-    """The command line that gives a run this config: what is not said is the default."""
+def command_of(config: Mapping[str, Any]) -> str | None:
+    """The command line that gives a run this config, defaults left out; None where the config names too little."""
     plain = LabelingConfig(source="-", store="-").model_dump(mode="json")
-    words = ["lift3d", "label", str(config["source"]), "--store", str(config["store"])]
-    words += ["--operator", str(config["operator"]["spec"])]
+    source, store, spec = config.get("source"), config.get("store"), config.get("operator", {}).get("spec")
+    if not (source and store and spec):
+        return None
+    words = ["lift3d", "label", source, "--store", store]
+    words += [word for one in ([spec] if isinstance(spec, str) else spec) for word in ("--operator", one)]
     for section, values in sorted(config.items()):
         for key, value in sorted(values.items()) if isinstance(values, dict) else ():
             default = plain.get(section, {}).get(key)
@@ -179,7 +183,7 @@ def _lines(told: Explanation) -> list[str]:
         lines += [f"  file            {told.path}"]
         lines += [f"  tags            {', '.join(told.tags) or 'none'}"]
         lines += [f"  run             {row['run_id']} of {row['created_at']}"]
-        lines += [f"  command         {told.command or f'not known: {RUNS}/ has no document of this run'}"]
+        lines += [f"  command         {told.command or f'not known: {RUNS}/ has no document of this run that says'}"]
         lines += [
             f"  versions        {_pairs(told.run.get('versions'))}",
             f"  engine          {_pairs(told.run.get('engine'))}",

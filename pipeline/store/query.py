@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from pipeline.store.quarantine import read_rows
 from pipeline.store.store import Store
 from pipeline.store.tags import tagged_paths
 from schemas.errors import StoreError
+from schemas.run import parse_run
 from schemas.store import LABEL_SCHEMA, METADATA_KEY, QUARANTINE_SCHEMA, StoreMetadata
 
 if TYPE_CHECKING:
@@ -160,15 +160,13 @@ def latest_run(uri: str) -> dict[str, Any] | None:
 
 def _read_run(files: Files, path: str) -> dict[str, Any]:
     data = files.get(path)
+    if data is None:
+        message = f"the run document {files.root}/{path} is not there"
+        raise StoreError(message, remedy=f"run documents are in {RUNS}/")
     try:
-        document = json.loads(data or b"")
-    except (ValueError, RecursionError) as error:
-        problem = "is not there" if data is None else f"is not JSON ({error})"
-        message = f"the run document {files.root}/{path} {problem}"
-        raise StoreError(message, remedy=f"run documents are in {RUNS}/") from error
-    if not isinstance(document, dict):
-        raise StoreError(f"the run document {files.root}/{path} is not a JSON object", remedy="delete it")
-    return document
+        return parse_run(data)
+    except ValueError as error:
+        raise StoreError(f"the run document {files.root}/{path} {error}", remedy="delete it") from error
 
 
 def _check_is_store(uri: str) -> None:
