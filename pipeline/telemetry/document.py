@@ -75,6 +75,11 @@ def plan_totals(plan: Survey) -> dict[str, int]:
     return {"frames": frames, "resumed": plan.resumed, "to_do": plan.targets, "set_aside": plan.set_aside_frames}
 
 
+def is_submitted() -> bool:
+    """Whether this process is the entrypoint of a job that was submitted to a Ray cluster."""
+    return _RAY_JOB in os.environ
+
+
 def ray_job() -> dict[str, str] | None:
     """The Ray job that this process drives (`job_id`) or was submitted as (`submission_id`); None without either."""
     found = {}
