@@ -1,4 +1,4 @@
-"""Being told to stop: after SIGTERM nothing more is begun, what is under way is committed; a second one ends at once."""
+"""Being told to stop: after SIGTERM nothing more is begun and what is under way is committed; a second ends at once."""
 
 from __future__ import annotations
 
