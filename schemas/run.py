@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Seconds = Annotated[float, Field(ge=0, le=32_503_680_000, allow_inf_nan=False)]
+"""A time that somebody else wrote down: since 1970, before the year 3000; or how long something took or takes."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A number of frames, or a process."""
 
 
 class _Part(BaseModel):
@@ -15,20 +20,20 @@ class _Part(BaseModel):
 
 
 class _Totals(_Part):
-    frames: int | None = None
-    to_do: int = 0
-    set_aside: int = 0
+    frames: Count | None = None
+    to_do: Count = 0
+    set_aside: Count = 0
 
 
 class _Counts(_Part):
-    frames_labelled: int = 0
-    quarantined: int | dict[str, int] = 0
+    frames_labelled: Count = 0
+    quarantined: Count | dict[str, Count] = 0
 
 
 class _Summary(_Part):
     run_id: str | None = None
-    frames_labelled: int = 0
-    frames_quarantined: int = 0
+    frames_labelled: Count = 0
+    frames_quarantined: Count = 0
 
 
 class _Operator(_Part):
@@ -49,7 +54,7 @@ class _Run(_Part):
     started: str | None = None
     ended: str | None = None
     host: str | None = None
-    pid: int | None = None
+    pid: Count | None = None
     frames_per_s: float = 0.0
     config: _Config | None = None
     engine: dict[str, Any] | None = None

@@ -21,6 +21,7 @@ from pipeline.store.files import is_running
 from pipeline.store.paths import RUNS
 from pipeline.telemetry.document import read_documents
 from schemas.errors import StoreError
+from schemas.run import Count, Seconds
 from schemas.text import masked_document
 
 if TYPE_CHECKING:
@@ -45,25 +46,25 @@ class Sign(BaseModel):
     """The operator's name in the store; of several, separated by comma and space."""
     host: str
     """The driver's machine."""
-    pid: int
+    pid: Count
     """The driver's process."""
-    beat: float
+    beat: Seconds
     """When this was written (seconds since 1970)."""
     phase: str = "planning"
     """planning or labelling."""
-    resumed: int = 0
+    resumed: Count = 0
     """Frames that were labelled before."""
-    labelled: int = 0
+    labelled: Count = 0
     """Frames that this run has labelled."""
-    quarantined: dict[str, int] = {}
+    quarantined: dict[str, Count] = {}
     """Frames that it could not label, by reason."""
-    total: int = 0
+    total: Count = 0
     """Frames that it set out to label."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Since chunks were first handed out."""
-    frames_per_s: float = 0.0
+    frames_per_s: Seconds = 0.0
     """Since the first chunk came in or was begun."""
-    left_s: float | None = None
+    left_s: Seconds | None = None
     """Estimated seconds to go."""
     doing: tuple[str, ...] = ()
     """What is being worked on, for how long and by whom, in words."""
