@@ -155,8 +155,8 @@ def _tags(files: Files, shelf: Shelf, path: str) -> list[str]:
 
 
 def _quarantine(files: Files, scene: str, frame: str) -> dict[Shelf, list[dict[str, Any]]]:
-    """Rows of a frame, and of its scene as such, by operator, oldest first."""
-    found: dict[Shelf, list[dict[str, Any]]] = {}
+    """Rows of a frame, and of its scene as such, by operator, oldest first; each once, though files are rewritten."""
+    found: dict[Shelf, dict[tuple[str, str, bool], dict[str, Any]]] = {}
     for area in (f"{HISTORY}/{QUARANTINE}", QUARANTINE):
         for path in files.list(area):
             place = parse(path.removeprefix(f"{HISTORY}/"))
@@ -165,8 +165,9 @@ def _quarantine(files: Files, scene: str, frame: str) -> dict[Shelf, list[dict[s
             for row in read_table(files.get(path) or b"", path).to_pylist():
                 if row["frame"] in (frame, None):
                     told = {**row, "created_at": row["created_at"].isoformat(), "current": area == QUARANTINE}
-                    found.setdefault(place[1], []).append(told)
-    return {shelf: sorted(rows, key=lambda row: (row["created_at"], row["current"])) for shelf, rows in found.items()}
+                    key = row["run_id"], row["reason"], row["frame"] is None
+                    found.setdefault(place[1], {})[key] = told
+    return {shelf: sorted(rows.values(), key=lambda row: (row["created_at"], row["current"])) for shelf, rows in found.items()}
 
 
 def _lines(told: Explanation) -> list[str]:
