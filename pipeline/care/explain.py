@@ -167,7 +167,10 @@ def _quarantine(files: Files, scene: str, frame: str) -> dict[Shelf, list[dict[s
                     told = {**row, "created_at": row["created_at"].isoformat(), "current": area == QUARANTINE}
                     key = row["run_id"], row["reason"], row["frame"] is None
                     found.setdefault(place[1], {})[key] = told
-    return {shelf: sorted(rows.values(), key=lambda row: (row["created_at"], row["current"])) for shelf, rows in found.items()}
+    return {
+        shelf: sorted(rows.values(), key=lambda row: (row["created_at"], row["current"]))
+        for shelf, rows in found.items()
+    }
 
 
 def _lines(told: Explanation) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.store.files import Files, RemoteFiles, open_files
-from pipeline.store.parquet import check_footer, read_label_file, stored_bytes
+from pipeline.store.parquet import check_footer, read_label_file
 from pipeline.store.paths import IDENTITY, LABELS, RUNS, Shelf, operator_slug, parse
 from pipeline.store.quarantine import read_rows
 from pipeline.store.store import Store
@@ -86,7 +86,8 @@ def _scan(files: Files, paths: Sequence[str], names: Sequence[str]) -> pa.Table:
         for fragment in labels.get_fragments():
             if METADATA_KEY not in (fragment.physical_schema.metadata or {}):
                 raise StoreError(f"{fragment.path} is not a label file", remedy="move it out of the store")
-            check_footer(fragment.metadata, stored_bytes(fragment.metadata), fragment.path)
+            with fragment.open() as file:  # its columns' own sizes are not asked for: a damaged one ends the process
+                check_footer(fragment.metadata, file.size(), fragment.path)
         table = labels.to_table(columns=list(names))
         table.validate(full=True)  # texts that are no Unicode, which Parquet readers pass on
         return table
