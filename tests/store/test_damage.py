@@ -154,7 +154,8 @@ def _with_longer_histograms(data):
     length = int.from_bytes(data[-8:-4], "little")
     body, footer = data[: -8 - length], data[-8 - length : -8]
     for at, byte in enumerate(footer):
-        if byte == 0x36:  # Thrift's compact protocol: a list of three integers of 64 bits
+        # Thrift's compact protocol: a list of three integers of 64 bits, each of one byte
+        if byte == 0x36 and max(footer[at + 1 : at + 4]) < 128:
             longer = footer[:at] + b"\x46\x00" + footer[at + 1 :]
             yield body + longer + len(longer).to_bytes(4, "little") + b"PAR1"
 
