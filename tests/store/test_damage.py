@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.store import Store, read_labels, read_metadata, read_quarantine, validate
 from pipeline.store.parquet import to_bytes
+from pipeline.store.switch import parse_switch
 from schemas.errors import StoreError
 from schemas.store import LABEL_SCHEMA
 
@@ -182,6 +183,13 @@ def test_columns_that_describe_themselves_wrongly_end_in_an_error_and_not_the_pr
     done = subprocess.run(command, env=python_path(), capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "level histogram size mismatch" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["\u202e", "x.parquet", "000000-0123456789ab.parquet", "a-0123456789AB.parquet"])
+def test_an_intent_that_would_give_a_retired_file_another_name_is_refused(name):
+    intent = json.dumps({"retire": {"000000-7d66c31fa526": name}, "enter": [], "drop": []}).encode()
+    with pytest.raises(StoreError, match="is damaged"):
+        parse_switch(intent, "switch.json")
 
 
 def python_path():
