@@ -11,10 +11,12 @@ from typing import Any
 
 
 def set_up_output(*, debug: bool) -> None:
-    """Log lines and what Python prints of exceptions go to stderr, masked."""
+    """Log lines (of other packages: warnings only) and what Python prints of exceptions go to stderr, masked."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_MaskingFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.WARNING)
+    for ours in ("lift3d", "pipeline"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
     sys.excepthook = _masked_traceback
 
 

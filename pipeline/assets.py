@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _IN_ADDRESS = re.compile(r"(?:.*::)?(?:s3a?|gcs?|gs|r2)://[^/@]*:(?!\d+/)[^@]*@|(?:.*::)?s3a?://[^/@]+@")
+MOST_STEPS = 1e12
+"""Depth steps that a unit may have at most, and a step units: beyond, depths are no finite numbers, or all zero."""
 HEAD_BYTES = 64 * 1024
 """Read of a picture to learn its size; enough for all but pictures with large colour profiles in front."""
 
@@ -155,6 +157,12 @@ def decode_depth(asset: Asset) -> NDArray[np.float32]:
             Reason.DEPTH_SIZE_MISMATCH,
             f"depth map {asset.uri} is {found}, expected {expected}",
             remedy="all depth maps of a scene must have the size that its depth intrinsics are for",
+        )
+    if not 1 / MOST_STEPS <= asset.scale <= MOST_STEPS:
+        raise FrameError(
+            Reason.DEPTH_UNREADABLE,
+            f"depth map {asset.uri} has {asset.scale:g} steps a unit, expected about 1000 for metres",
+            remedy="correct the depth scale in the dataset's header or transforms.json",
         )
     depth = samples.astype(np.float32)
     depth /= np.float32(asset.scale)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__
 from pipeline.bundles import bundled
@@ -19,6 +17,7 @@ from pipeline.preflight import check_room, worker_memory
 from pipeline.progress import OnProgress, Progress, console_progress
 from pipeline.reach import check_reachable
 from pipeline.shared import MOST_BYTES
+from pipeline.stopping import Stop, stoppable
 from pipeline.survey import Survey, surveys
 from pipeline.telemetry.events import open_events
 from pipeline.telemetry.record import RunRecord
@@ -100,7 +99,8 @@ def run_labeling(
         on_progress: called with every finished chunk; by default progress is shown on stderr.
         only_quarantined: label the frames that are in quarantine, with new tries, and no others.
 
-    Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt.
+    Whatever is committed stays, however the run ends. SIGTERM ends it like Ctrl-C, by KeyboardInterrupt, but lets
+    chunks that are under way be committed first (`pipeline/stopping.py`).
 
     Raises `LeaseError` where another run labels with one of the operators into this store, and
     `ConfigError`, `DatasetError`, `OperatorError`, `StoreError` or `EngineError` where the run cannot start or
@@ -113,7 +113,7 @@ def run_labeling(
     slugs = _slugs(config)
     store = Store(config.store)
     with (
-        _terminated_like_interrupted(),
+        stoppable() as stop,
         open_events(config.engine.events, stamp.run_id) as events,
         open_engine(config.engine) as engine,
         _leases(store, slugs, stamp.run_id) as leases,
@@ -137,7 +137,7 @@ def run_labeling(
         record.planned(plans)
         scenes = {job.slug: Scenes(store, job, plan, leases[job.slug]) for job, plan in zip(jobs, plans, strict=True)}
         with nullcontext(on_progress) if on_progress else console_progress() as show:
-            tally = _label(engine, jobs, plans, scenes, record, show)
+            tally = _label(engine, jobs, plans, scenes, record, show, stop)
         summary = _summary(config, plans, tally, stamp.run_id, monotonic() - started)
         record.summarize(asdict(summary))
     return summary
@@ -208,17 +208,19 @@ def _label(
     scenes: Mapping[str, Scenes],
     record: RunRecord,
     show: OnProgress,
+    stop: Stop,
 ) -> Tally:
     """Work on all chunks; finish each scene, operator by operator, as soon as its last chunk is in."""
     for own in scenes.values():
         own.finish_idle()
     tally, total = Tally(), sum(plan.targets for plan in plans)
     started = monotonic()
-    for status in engine.run(jobs, bundled([plan.plans for plan in plans], jobs[0].config.plan.chunk)):
-        tally.add(status)
-        scenes[status.operator].add(status)
-        record.finished(status)
-        show(Progress(tally.labelled, tally.quarantined, total, monotonic() - started, record.left_s))
+    with stop.draining(engine.drain):
+        for status in engine.run(jobs, bundled([plan.plans for plan in plans], jobs[0].config.plan.chunk)):
+            tally.add(status)
+            scenes[status.operator].add(status)
+            record.finished(status)
+            show(Progress(tally.labelled, tally.quarantined, total, monotonic() - started, record.left_s))
     return tally
 
 
@@ -251,20 +253,3 @@ def _estimated_bytes(plans: Sequence[Survey]) -> int | None:
 def _pixels(plan: Survey) -> int:
     cameras = (chunk.frames[target].camera for chunk in plan.chunks for target in chunk.targets)
     return sum(camera.height * camera.width for camera in cameras)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt in the block, so that a job that is stopped ends in order."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -48,12 +48,17 @@ def masked(text: str) -> str:
 
 def presentable(text: str) -> str:
     """One printable line, masked, of at most about `LONGEST` characters: what names and values in it cannot break."""
-    line = masked(text)
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in line)
+    line = printable(masked(text))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     return line
+
+
+def printable(text: str) -> str:
+    """One line of any length: what is not printable is written as an escape, and is no command to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
 
 
 def masked_document(value: Any, name: str = "") -> Any:

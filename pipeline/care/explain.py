@@ -18,6 +18,7 @@ from pipeline.store.tags import read_tags
 from schemas.config import LabelingConfig
 from schemas.errors import StoreError
 from schemas.store import StoreMetadata
+from schemas.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Explanation:
 
     def text(self) -> str:
         """As lines of text."""
-        return "\n".join(_lines(self))
+        return "\n".join(map(printable, _lines(self)))
 
 
 def explain(uri: str, scene: str, frame: str, operator: str | None = None) -> list[Explanation]:
@@ -82,11 +83,14 @@ def explain(uri: str, scene: str, frame: str, operator: str | None = None) -> li
     return found
 
 
-def command_of(config: Mapping[str, Any]) -> str:
-    """The command line that gives a run this config: what is not said is the default."""
+def command_of(config: Mapping[str, Any]) -> str | None:
+    """The command line that gives a run this config, defaults left out; None where the config names too little."""
     plain = LabelingConfig(source="-", store="-").model_dump(mode="json")
-    words = ["lift3d", "label", str(config["source"]), "--store", str(config["store"])]
-    words += ["--operator", str(config["operator"]["spec"])]
+    source, store, spec = config.get("source"), config.get("store"), config.get("operator", {}).get("spec")
+    if not (source and store and spec):
+        return None
+    words = ["lift3d", "label", source, "--store", store]
+    words += [word for one in ([spec] if isinstance(spec, str) else spec) for word in ("--operator", one)]
     for section, values in sorted(config.items()):
         for key, value in sorted(values.items()) if isinstance(values, dict) else ():
             default = plain.get(section, {}).get(key)
@@ -151,8 +155,8 @@ def _tags(files: Files, shelf: Shelf, path: str) -> list[str]:
 
 
 def _quarantine(files: Files, scene: str, frame: str) -> dict[Shelf, list[dict[str, Any]]]:
-    """Rows of a frame, and of its scene as such, by operator, oldest first."""
-    found: dict[Shelf, list[dict[str, Any]]] = {}
+    """Rows of a frame, and of its scene as such, by operator, oldest first; each once, though files are rewritten."""
+    found: dict[Shelf, dict[tuple[str, str, bool], dict[str, Any]]] = {}
     for area in (f"{HISTORY}/{QUARANTINE}", QUARANTINE):
         for path in files.list(area):
             place = parse(path.removeprefix(f"{HISTORY}/"))
@@ -161,8 +165,12 @@ def _quarantine(files: Files, scene: str, frame: str) -> dict[Shelf, list[dict[s
             for row in read_table(files.get(path) or b"", path).to_pylist():
                 if row["frame"] in (frame, None):
                     told = {**row, "created_at": row["created_at"].isoformat(), "current": area == QUARANTINE}
-                    found.setdefault(place[1], []).append(told)
-    return {shelf: sorted(rows, key=lambda row: (row["created_at"], row["current"])) for shelf, rows in found.items()}
+                    key = row["run_id"], row["reason"], row["frame"] is None
+                    found.setdefault(place[1], {})[key] = told
+    return {
+        shelf: sorted(rows.values(), key=lambda row: (row["created_at"], row["current"]))
+        for shelf, rows in found.items()
+    }
 
 
 def _lines(told: Explanation) -> list[str]:
@@ -179,7 +187,7 @@ def _lines(told: Explanation) -> list[str]:
         lines += [f"  file            {told.path}"]
         lines += [f"  tags            {', '.join(told.tags) or 'none'}"]
         lines += [f"  run             {row['run_id']} of {row['created_at']}"]
-        lines += [f"  command         {told.command or f'not known: {RUNS}/ has no document of this run'}"]
+        lines += [f"  command         {told.command or f'not known: {RUNS}/ has no document of this run that says'}"]
         lines += [
             f"  versions        {_pairs(told.run.get('versions'))}",
             f"  engine          {_pairs(told.run.get('engine'))}",

@@ -37,6 +37,13 @@ class Engine(Protocol):
         """
         ...
 
+    def drain(self, limit_s: float) -> None:
+        """Begin nothing more, and return once what is under way is committed, or after so long. From any thread.
+
+        `run` may then end although there is work left.
+        """
+        ...
+
     def doing(self) -> Sequence[Doing]:
         """What is being worked on now, as far as it is known. May be called from any thread."""
         ...

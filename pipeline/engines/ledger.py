@@ -46,9 +46,16 @@ class Ledger:
     def __init__(self) -> None:
         self._begun: Counter[Work] = Counter()
         self._open: dict[Work, _Work] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let nothing more begin."""
+        self._stopping = True
 
     def begin(self, work: Work, worker: str = "") -> int:
-        """Note that a piece of work starts; the number of times that it did."""
+        """Note that a piece of work starts; the number of times that it did. 0: it must not start any more."""
+        if self._stopping:
+            return 0
         now = monotonic()
         self._begun[work] += 1
         operator, scene, chunk = work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,8 @@ class LocalEngine:
         self._worker: Worker | None = None
         self._at: tuple[Unit, float] | None = None
         self._slugs: tuple[str, ...] = ()
+        self._drained = threading.Event()
+        self._stopping = False
 
     def fit(self, worker_bytes: int) -> None:
         """See `Engine.fit`. There is one worker, whatever it needs: `EngineError` where that is not there."""
@@ -60,9 +63,12 @@ class LocalEngine:
             for bundle in bundles:
                 with worker.at(bundle):
                     for unit in bundle:
+                        if self._stopping:
+                            return
                         yield self._run(worker, unit, engine.no_progress_s)
         finally:
             self._worker = self._at = None
+            self._drained.set()
             discard(scratch_root(engine.scratch), jobs[0].stamp.run_id)
 
     def _run(self, worker: Worker, unit: Unit, limit_s: float) -> ChunkStatus:
@@ -71,6 +77,11 @@ class LocalEngine:
             status = worker.run(unit)
         self._at = None
         return status
+
+    def drain(self, limit_s: float) -> None:
+        """See `Engine.drain`."""
+        self._stopping = True
+        self._drained.wait(limit_s)
 
     def doing(self) -> Sequence[Doing]:
         """See `Engine.doing`."""

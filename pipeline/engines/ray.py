@@ -41,6 +41,8 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 """Colours that Ray writes into its messages."""
 LEDGER_S = 5.0
 """Longest wait for the ledger's answer."""
+LOOK_S = 0.1
+"""Between two looks at what is still under way once the run was told to stop."""
 
 
 @contextmanager
@@ -103,6 +105,16 @@ class RayEngine:
                     self._ledger = None
                 ray.kill(ledger)
                 discard(scratch_root(self._config.scratch), jobs[0].stamp.run_id)
+
+    def drain(self, limit_s: float) -> None:
+        """See `Engine.drain`."""
+        with self._lock:
+            if self._ledger is None:
+                return
+            self._ledger.stop.remote()
+        pause, deadline = threading.Event(), monotonic() + limit_s
+        while monotonic() < deadline and any(one.scene for one in self.doing()):
+            pause.wait(LOOK_S)
 
     def doing(self) -> Sequence[Doing]:
         """See `Engine.doing`."""
@@ -187,7 +199,8 @@ class ChunkActor:
         import pyarrow as pa
 
         bundles = [unpack(payload) for payload in batch["payload"].to_pylist()]
-        return pa.table({"status": [status.to_json() for bundle in bundles for status in self._work_on(bundle)]})
+        texts = [status.to_json() for bundle in bundles for status in self._work_on(bundle)]
+        return pa.table({"status": pa.array(texts, pa.string())})
 
     def _work_on(self, bundle: Bundle) -> Iterator[ChunkStatus]:
         """Unit by unit; the first that cannot go on is the last, since its error ends the run."""
@@ -201,10 +214,13 @@ class ChunkActor:
                 except Lift3DError as error:
                     yield self._failed(unit, error)
                     return
+                if status is None:
+                    return
                 self._metrics.add(status)
                 yield status
 
-    def _run(self, worker: Worker, unit: Unit) -> ChunkStatus:
+    def _run(self, worker: Worker, unit: Unit) -> ChunkStatus | None:
+        """None where the run was told to stop."""
         import ray
 
         work = self._jobs[unit.operator].slug, unit.chunk.scene, unit.chunk.name
@@ -213,6 +229,8 @@ class ChunkActor:
             self._ledger.at.remote(work, step.stage, step.frames, monotonic() - step.since)
 
         begun = ray.get(self._ledger.begin.remote(work, this_worker()))
+        if not begun:
+            return None
         with worker.stages.told(tell):
             status = worker.run(unit, begun)
         ray.get(self._ledger.end.remote(work))

@@ -106,7 +106,8 @@ def recorded_configs(store_uri: str, labels: StoredLabels) -> list[LabelingConfi
     configs = []
     for run_id in labels.runs:
         with suppress(StoreError):
-            configs.append(parse_config(read_run(store_uri, run_id)["config"]))
+            if config := read_run(store_uri, run_id).get("config"):
+                configs.append(parse_config(config))
     if not configs:
         raise StoreError(
             f"no finished run of operator {labels.spec!r} is recorded in {store_uri}, so its raw predictions cannot be "

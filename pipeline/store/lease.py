@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.store.files import Files, is_running
 from pipeline.store.paths import LEASES
 from schemas.errors import LeaseError, StoreError
+from schemas.run import Count, Seconds
 
 log = logging.getLogger("lift3d")
 
@@ -42,11 +43,11 @@ class Holder(BaseModel):
     """The run."""
     host: str
     """The driver's machine."""
-    pid: int
+    pid: Count
     """The driver's process."""
-    since: float
+    since: Seconds
     """When it got the lease (seconds since 1970)."""
-    beat: float
+    beat: Seconds
     """Its last sign of life."""
 
     @property

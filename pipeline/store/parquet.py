@@ -72,12 +72,6 @@ def check_footer(footer: pq.FileMetaData, size: int, place: str) -> None:
         raise StoreError(f"{place} claims {footer.num_rows:,} rows, at most {MOST_ROWS:,} are read", remedy=_AGAIN)
 
 
-def stored_bytes(footer: pq.FileMetaData) -> int:
-    """Bytes of a file's columns as its footer says; reading fails where the file has fewer."""
-    groups = (footer.row_group(i) for i in range(min(footer.num_row_groups, MOST_ROWS)))
-    return sum(group.column(j).total_compressed_size for group in groups for j in range(footer.num_columns))
-
-
 def read_label_file(data: bytes, place: str) -> tuple[pa.Table, StoreMetadata]:
     """Rows and metadata of a label file. Raises `StoreError` for a damaged file, a foreign one, or a newer version."""
     table = read_table(data, place)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.store.files import Files, RemoteFiles, open_files
-from pipeline.store.parquet import check_footer, read_label_file, stored_bytes
+from pipeline.store.parquet import check_footer, read_label_file
 from pipeline.store.paths import IDENTITY, LABELS, RUNS, Shelf, operator_slug, parse
 from pipeline.store.quarantine import read_rows
 from pipeline.store.store import Store
 from pipeline.store.tags import tagged_paths
 from schemas.errors import StoreError
+from schemas.run import parse_run
 from schemas.store import LABEL_SCHEMA, METADATA_KEY, QUARANTINE_SCHEMA, StoreMetadata
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def _scan(files: Files, paths: Sequence[str], names: Sequence[str]) -> pa.Table:
         for fragment in labels.get_fragments():
             if METADATA_KEY not in (fragment.physical_schema.metadata or {}):
                 raise StoreError(f"{fragment.path} is not a label file", remedy="move it out of the store")
-            check_footer(fragment.metadata, stored_bytes(fragment.metadata), fragment.path)
+            with fragment.open() as file:  # its columns' own sizes are not asked for: a damaged one ends the process
+                check_footer(fragment.metadata, file.size(), fragment.path)
         table = labels.to_table(columns=list(names))
         table.validate(full=True)  # texts that are no Unicode, which Parquet readers pass on
         return table
@@ -160,15 +161,13 @@ def latest_run(uri: str) -> dict[str, Any] | None:
 
 def _read_run(files: Files, path: str) -> dict[str, Any]:
     data = files.get(path)
+    if data is None:
+        message = f"the run document {files.root}/{path} is not there"
+        raise StoreError(message, remedy=f"run documents are in {RUNS}/")
     try:
-        document = json.loads(data or b"")
-    except (ValueError, RecursionError) as error:
-        problem = "is not there" if data is None else f"is not JSON ({error})"
-        message = f"the run document {files.root}/{path} {problem}"
-        raise StoreError(message, remedy=f"run documents are in {RUNS}/") from error
-    if not isinstance(document, dict):
-        raise StoreError(f"the run document {files.root}/{path} is not a JSON object", remedy="delete it")
-    return document
+        return parse_run(data)
+    except ValueError as error:
+        raise StoreError(f"the run document {files.root}/{path} {error}", remedy="delete it") from error
 
 
 def _check_is_store(uri: str) -> None:

@@ -6,9 +6,11 @@ finished by whoever opens the store next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.store.files import Files
 from pipeline.store.markers import Marker, PathName, format_marker, make_marker
@@ -28,6 +30,13 @@ class Switch(BaseModel):
     """Staged files that become visible."""
     drop: tuple[PathName, ...]
     """Stems of staged files that nobody wants any more."""
+
+    @model_validator(mode="after")
+    def _names_are_those_of_retired_files(self) -> Self:
+        odd = [n for s, n in self.retire.items() if not re.fullmatch(rf"{re.escape(s)}-[0-9a-f]{{12}}\.parquet", n)]
+        if odd:
+            raise ValueError(f"{odd[0]!r} is no name of a retired file")
+        return self
 
 
 def switch_scene(

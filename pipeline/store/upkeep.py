@@ -34,6 +34,7 @@ from pipeline.store.paths import (
 from pipeline.store.quarantine import read_batches
 from pipeline.store.tags import parse_tag, place_of
 from schemas.errors import Reason, StoreError
+from schemas.run import parse_run
 
 _AGAIN = "run `lift3d label` again: it starts by putting the store in order"
 _VACUUM = "run `lift3d label` again to use it, or `lift3d vacuum STORE --apply` to remove it"
@@ -96,8 +97,8 @@ def note_problems(files: Files, listed: Mapping[str, int]) -> Iterator[Problem]:
     """Run documents, notes of tries and leases that cannot be understood."""
     runs = [path for path in listed if path.startswith(f"{RUNS}/") and path.endswith(".json")]
     for path, data in files.get_many(runs).items():
-        if not _is_run(data, path):
-            yield Problem(path, None, "not the document of a run of this name", "delete it")
+        if wrong := _run_problem(data, path):
+            yield Problem(path, None, wrong, "delete it")
     digests = [path for path in listed if path.startswith(f"{DIGESTS}/") and is_ours(path)]
     for path, data in files.get_many(digests).items():
         if _json_object(data) is None:
@@ -145,13 +146,14 @@ def _is_named_by_content(path: str, data: bytes) -> bool:
     return path.removesuffix(".parquet").rpartition("-")[2] == sha256(data).hexdigest()[:12]
 
 
-def _is_run(data: bytes, path: str) -> bool:
-    document = _json_object(data)
-    if document is None:
-        return False
-    summary = document.get("summary")
-    named = {part.get("run_id") for part in (document, summary) if isinstance(part, dict)}
-    return named <= {None, path.rpartition("/")[2].removesuffix(".json")}
+def _run_problem(data: bytes, path: str) -> str | None:
+    try:
+        document = parse_run(data)
+    except ValueError as error:
+        return f"the run document {error}"
+    named = {part.get("run_id") for part in (document, document.get("summary") or {})}
+    known = named <= {None, path.rpartition("/")[2].removesuffix(".json")}
+    return None if known else "not the document of a run of this name"
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.store.files import is_running
 from pipeline.store.paths import RUNS
+from pipeline.telemetry.document import read_documents
 from schemas.errors import StoreError
+from schemas.run import Count, Seconds
 from schemas.text import masked_document
 
 if TYPE_CHECKING:
@@ -44,25 +46,25 @@ class Sign(BaseModel):
     """The operator's name in the store; of several, separated by comma and space."""
     host: str
     """The driver's machine."""
-    pid: int
+    pid: Count
     """The driver's process."""
-    beat: float
+    beat: Seconds
     """When this was written (seconds since 1970)."""
     phase: str = "planning"
     """planning or labelling."""
-    resumed: int = 0
+    resumed: Count = 0
     """Frames that were labelled before."""
-    labelled: int = 0
+    labelled: Count = 0
     """Frames that this run has labelled."""
-    quarantined: dict[str, int] = {}
+    quarantined: dict[str, Count] = {}
     """Frames that it could not label, by reason."""
-    total: int = 0
+    total: Count = 0
     """Frames that it set out to label."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Since chunks were first handed out."""
-    frames_per_s: float = 0.0
+    frames_per_s: Seconds = 0.0
     """Since the first chunk came in or was begun."""
-    left_s: float | None = None
+    left_s: Seconds | None = None
     """Estimated seconds to go."""
     doing: tuple[str, ...] = ()
     """What is being worked on, for how long and by whom, in words."""
@@ -104,24 +106,25 @@ def bury(files: Files, write_run: Callable[[str, dict[str, Any]], None], slugs: 
 
     Raises `StoreError`.
     """
-    for run_id, sign in read_signs(files).items():
-        if not set(sign.operator.split(", ")) & set(slugs):
+    signs = read_signs(files)
+    documents = read_documents(files, signs)
+    for run_id in documents.keys() | signs.keys():
+        sign, document = signs.get(run_id), documents.get(run_id, {})
+        operators = sign.operator if sign else str(document.get("operator"))
+        if not set(operators.split(", ")) & set(slugs):
             continue
-        document = _document(files, run_id)
-        if document is not None and document.get("state") == "running":
-            counts = {"frames_labelled": sign.labelled, "quarantined": sign.quarantined}
-            ended = datetime.fromtimestamp(sign.beat, UTC).isoformat()
-            news = {"state": "interrupted", "error": DIED, "ended": ended, "counts": counts}
-            write_run(run_id, {**document, **news})
-        files.delete(sign_path(run_id))
+        if document.get("state") == "running":
+            write_run(run_id, {**document, "state": "interrupted", "error": DIED, **_last_words(sign)})
+        if sign:
+            files.delete(sign_path(run_id))
 
 
-def _document(files: Files, run_id: str) -> dict[str, Any] | None:
-    try:
-        document = json.loads(files.get(f"{RUNS}/{run_id}.json") or b"null")
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
+def _last_words(sign: Sign | None) -> dict[str, Any]:
+    """What a dead run's sign of life says; nothing of one that could write none, on a full disk for example."""
+    if sign is None:
+        return {}
+    counts = {"frames_labelled": sign.labelled, "quarantined": sign.quarantined}
+    return {"ended": datetime.fromtimestamp(sign.beat, UTC).isoformat(), "counts": counts}
 
 
 def new_sign(run_id: str, slugs: Sequence[str]) -> Sign:

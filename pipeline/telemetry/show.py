@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.progress import clock
 from pipeline.telemetry.status import OperatorStatus, RunStatus, StoreStatus, read_status
+from schemas.text import printable
 
 ENDED = 3
 """Runs that ended, of which a line is shown."""
@@ -36,7 +37,7 @@ def status_text(status: StoreStatus) -> str:
     lines += [_operator(one) for one in status.operators] or ["no labels yet"]
     for run in [*current, *ended]:
         lines += _run(run)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _operator(one: OperatorStatus) -> str:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from pipeline.store.files import Files
     from pipeline.telemetry.live import Sign
 
-RECENT = 20
-"""Documents of so many latest runs are read: old ones say nothing about now."""
-
 RunState = Literal["live", "stale", "finished", "failed", "interrupted"]
 
 
@@ -31,7 +28,7 @@ class RunStatus:
         silent_s: since its last sign of life, of a live or stale run.
         phase: planning or labelling, of a live or stale run.
         labelled, quarantined: frames of this run.
-        total: frames that it set out to label.
+        total: frames that it set out to label; of one that finished, with those that could not be used from the start.
         frames_per_s: since it began to label.
         left_s: estimated seconds to go, of a live run.
         doing: what is being worked on, in words.
@@ -97,37 +94,17 @@ def read_status(uri: str) -> StoreStatus:
     """Look at a store. Raises `StoreError` where there is none, or it cannot be read."""
     from pipeline.store.files import open_files
     from pipeline.store.paths import IDENTITY
+    from pipeline.telemetry.document import read_documents
     from pipeline.telemetry.live import read_signs
 
     files = open_files(uri)
     if files.get(IDENTITY, timeout_s=8.0) is None:
         raise StoreError(f"there is no label store at {uri}", remedy="write one with `lift3d label SOURCE --store URI`")
     signs = read_signs(files)
-    documents = _documents(files, set(signs))
+    documents = read_documents(files, signs)
     runs = [_run(run_id, documents.get(run_id, {}), signs.get(run_id)) for run_id in documents.keys() | signs.keys()]
     runs.sort(key=lambda run: run.run_id, reverse=True)
     return StoreStatus(uri, tuple(_operators(uri, files, documents)), tuple(runs))
-
-
-def _documents(files: Files, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """Documents of the latest runs and of the wanted ones, oldest first. What cannot be understood is left out."""
-    import json
-
-    from pipeline.store.paths import RUNS
-
-    paths = [path for path in files.list(RUNS) if path.endswith(".json") and not path.startswith(f"{RUNS}/.")]
-    names = {path.rpartition("/")[2].removesuffix(".json"): path for path in paths}
-    chosen = sorted({*sorted(names)[-RECENT:], *(wanted & names.keys())})
-    found = files.get_many([names[name] for name in chosen])
-    documents = {}
-    for name in chosen:
-        try:
-            document = json.loads(found.get(names[name], b"null"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(document, dict):
-            documents[name] = document
-    return documents
 
 
 def _run(run_id: str, document: Mapping[str, Any], sign: Sign | None) -> RunStatus:
@@ -163,14 +140,16 @@ def _left(sign: Sign) -> float | None:
 def _ended(run_id: str, document: Mapping[str, Any], state: str) -> RunStatus:
     summary = document.get("summary") or {}
     counts = document.get("counts") or {}
-    quarantined = summary.get("frames_quarantined", sum((counts.get("quarantined") or {}).values()))
+    reasons = counts.get("quarantined") or 0
+    in_chunks = reasons if isinstance(reasons, int) else sum(reasons.values())
+    totals = document.get("totals") or {}
     return RunStatus(
         run_id,
         _operator(document),
         "failed" if state == "failed" else "interrupted" if state == "interrupted" else "finished",
         labelled=summary.get("frames_labelled", counts.get("frames_labelled", 0)),
-        quarantined=quarantined,
-        total=(document.get("totals") or {}).get("to_do", 0),
+        quarantined=summary.get("frames_quarantined", in_chunks),
+        total=totals.get("to_do", 0) + (totals.get("set_aside", 0) if summary else 0),
         frames_per_s=document.get("frames_per_s", 0.0),
         error=document.get("error"),
         **_driver(document),

@@ -128,7 +128,12 @@ def test_earlier_versions_and_quarantine_are_told(rooms, config, tmp_path):
     image = tmp_path / "rooms" / "hall" / "color" / "2.jpg"
     good = image.read_bytes()
     image.write_bytes(good[:200])
+    other = tmp_path / "rooms" / "hall" / "color" / "4.jpg"
+    sound = other.read_bytes()
+    other.write_bytes(b"")
     run_labeling(chosen, on_progress=lambda _: None)
+    other.write_bytes(sound)
+    run_labeling(chosen, on_progress=lambda _: None)  # the quarantine file of both is written anew
     (told,) = explain(chosen.store, "hall", "2")
     assert told.row == {} and [row["current"] for row in told.quarantine] == [True] and "no label" in told.text()
     image.write_bytes(good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ SCENES = {"a": 8, "b": 10, "c": 6, "d": 8}
 BAD = ("b/3", "d/5")
 """Frames that the operator never gets over, each time in another way; two more have files that nobody can read."""
 UNREADABLE = ("a/1", "c/0")
+BUCKET = "chaos"
 WORKERS, CHUNK, RERUNS = 2, 2, 12
 ENDED = (0, 3)
 """Codes of a run that went through to its end."""
@@ -41,6 +43,7 @@ class Plan:
     bad: str
     once: str = ""
     failing_put: int = 0
+    place: str = "disk"
 
     @classmethod
     def draw(cls, seed: int) -> Plan:
@@ -56,6 +59,8 @@ class Plan:
             plan.once = "a/4"
         elif kind in ("exit", "hang"):
             plan.bad = kind
+        if chance.random() < 0.3:
+            plan.place = "s3"
         return plan
 
     @property
@@ -95,7 +100,7 @@ class Campaign:
     def __init__(self, folder: Path, shared: Cluster | None) -> None:
         self.folder, self.shared = folder, shared
         write_dataset(folder / "rooms")
-        clean = folder / "clean"
+        clean = str(folder / "clean")
         code = self._start(clean, Plan(0, "local", "", 0, False, "raise"), folder / "clean.log").wait()
         assert code == 3, f"the clean run ended with {code}: {(folder / 'clean.log.err').read_text()}"
         self.clean = content(clean)
@@ -103,7 +108,8 @@ class Campaign:
     def run(self, plan: Plan) -> Outcome:
         """Start, kill, run again to the end, compare. Raises AssertionError where the store is not the clean one."""
         began, outcome = time.monotonic(), Outcome(plan)
-        store, log = self.folder / f"store{plan.seed}", self.folder / f"log{plan.seed}"
+        log = self.folder / f"log{plan.seed}"
+        store = f"s3://{BUCKET}/store{plan.seed}" if plan.place == "s3" else str(self.folder / f"store{plan.seed}")
         while not outcome.codes or outcome.codes[-1] not in ENDED:
             assert len(outcome.codes) < RERUNS, f"{plan}: did not end: {outcome.codes}\n{errors(log)}"
             driver = self._start(store, plan, log)
@@ -114,7 +120,7 @@ class Campaign:
         outcome.wall_s = round(time.monotonic() - began, 1)
         return outcome
 
-    def _start(self, store: Path, plan: Plan, log: Path) -> subprocess.Popen[bytes]:
+    def _start(self, store: str, plan: Plan, log: Path) -> subprocess.Popen[bytes]:
         kwargs = {"log": str(log), "faults": plan.faults, "seconds": 0.06, "failing_put": plan.failing_put}
         settings = {
             "operator.kwargs": json.dumps(kwargs),
@@ -126,7 +132,7 @@ class Campaign:
             "engine.no_progress_s": "300",
             "engine.scratch": "none",
         }
-        command = [sys.executable, "-m", "jobs.cli", "label", str(self.folder / "rooms"), "--store", str(store)]
+        command = [sys.executable, "-m", "jobs.cli", "label", str(self.folder / "rooms"), "--store", store]
         command += ["--operator", "chaos.chaos_operator:Chaotic", "--engine", plan.engine, "--lift", "depth"]
         command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         shared = plan.engine == "ray" and plan.victim != "raylet" and self.shared
@@ -166,14 +172,15 @@ class Campaign:
             end(orphans, patience_s=10.0)
             self._orphans = []
 
-    def _judge(self, plan: Plan, store: Path, log: Path, outcome: Outcome) -> None:
+    def _judge(self, plan: Plan, store: str, log: Path, outcome: Outcome) -> None:
         from pipeline.store import validate
+        from pipeline.store.files import open_files
 
         labels, quarantine = content(store)
-        assert not validate(str(store)).problems, f"{plan}: {validate(str(store)).problems}"
+        assert not (problems := validate(store).problems), f"{plan}: {problems}"
         pd.testing.assert_frame_equal(labels, self.clean[0])
         assert quarantine == self.clean[1], f"{plan}: {quarantine}"
-        assert not list((store / "_leases").glob("*.json")), f"{plan}: a lease was left"
+        assert not open_files(store).list("_leases"), f"{plan}: a lease was left"
         events = [line.split() for line in log.read_text().splitlines()]
         sound = [(what, frame) for what, frame, _ in events if frame not in (*BAD, *UNREADABLE)]
         for name, count in (("begun_again", "begin"), ("ended_again", "end")):
@@ -202,7 +209,7 @@ def errors(log: Path) -> str:
     return Path(f"{log}.err").read_text()[-3000:]
 
 
-def content(store: Path) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+def content(store: str | Path) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """All columns of all labels but those that tell runs apart, in order, and what is in quarantine."""
     from pipeline.store import read_labels, read_quarantine
 
@@ -231,11 +238,35 @@ def write_rooms(dataset: Path, scenes: dict[str, int]) -> None:
 
 
 @contextmanager
+def s3_server() -> Iterator[None]:
+    """A real S3 server with an empty bucket; its address and keys are in the environment."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    before = dict(os.environ)
+    os.environ.update(keys, AWS_ENDPOINT_URL="http://{}:{}".format(*server.get_host_and_port()))
+    try:
+        s3fs.S3FileSystem().mkdir(BUCKET)
+        yield
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        os.environ.clear()
+        os.environ.update(before)
+        server.stop()
+
+
+@contextmanager
 def campaign(folder: Path, seeds: range) -> Iterator[Campaign]:
     """A campaign for these seeds; a shared cluster is started where some run wants one."""
     with ExitStack() as stack:
         plans = [Plan.draw(seed) for seed in seeds]
         wanted = any(plan.engine == "ray" and plan.victim != "raylet" for plan in plans)
+        if any(plan.place == "s3" for plan in plans):
+            stack.enter_context(s3_server())  # before the cluster, whose workers get its address from the environment
         yield Campaign(folder, stack.enter_context(cluster(cpus=3)) if wanted else None)
 
 

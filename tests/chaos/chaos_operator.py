@@ -81,20 +81,21 @@ def _first(path: str) -> bool:
 def _watch(log: str, failing_put: int) -> None:
     """Wrap what workers and storage do in this process, anew for each operator that is built."""
     from pipeline.engines.worker import Worker
-    from pipeline.store.files import LocalFiles
+    from pipeline.store.files import LocalFiles, RemoteFiles
 
     run = getattr(Worker.run, "__wrapped__", Worker.run)
-    put = getattr(LocalFiles.put, "__wrapped__", LocalFiles.put)
     Worker.run = _noted(run, log)  # type: ignore[method-assign]
-    LocalFiles.put = _failing(put, log, failing_put)  # type: ignore[method-assign]
+    for files in (LocalFiles, RemoteFiles):
+        put = getattr(files.put, "__wrapped__", files.put)
+        files.put = _failing(put, log, failing_put)  # type: ignore[method-assign]
 
 
 def _noted(run: Callable[..., Any], log: str) -> Callable[..., Any]:
     @wraps(run)
-    def noted(self: Any, chunk: Any, begun: int = 1) -> Any:
-        targets = [f"{chunk.scene}/{frame}" for frame in chunk.target_ids]
+    def noted(self: Any, unit: Any, begun: int = 1) -> Any:
+        targets = [f"{unit.chunk.scene}/{frame}" for frame in unit.chunk.target_ids]
         note(log, "begin", *targets)
-        status = run(self, chunk, begun)
+        status = run(self, unit, begun)
         note(log, "end", *targets)
         return status
 

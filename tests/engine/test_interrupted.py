@@ -98,6 +98,46 @@ def test_the_next_run_makes_what_is_missing_and_nothing_else(
     assert leases(settings("broken", 0.0)) == 0
 
 
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
+def test_what_is_under_way_is_committed_when_a_run_is_told_to_stop(
+    rooms: Rooms, config: Build, fragile: str, kind: str
+) -> None:
+    """SIGTERM comes in the middle of a chunk, which takes 1.4 s; nothing is begun after it."""
+    rooms(a=FRAMES)
+    operator = {"spec": fragile, "kwargs": {"seconds": 0.7}, "batch_size": 1}
+    engine = {"kind": kind, "workers": 1}
+    settings = config(operator=operator, lift={"method": "none"}, plan={"chunk": CHUNK}, engine=engine)
+    with start(settings) as process:
+        wait_for_commits(settings, process)
+        time.sleep(0.4)
+        before = committed(settings)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == -signal.SIGINT, error  # Python's own end after a KeyboardInterrupt
+    assert "what is under way may take 20 s" in error
+    assert settled(settings) == before + CHUNK
+    assert leases(settings) == 0
+    assert not list(Path(settings.store, "_attempts").rglob("*.json"))
+
+
+def test_who_does_not_want_to_wait_says_it_twice(rooms: Rooms, config: Build, fragile: str) -> None:
+    rooms(a=FRAMES)
+    operator = {"spec": fragile, "kwargs": {"seconds": 600.0}, "batch_size": 1}
+    settings = config(operator=operator, lift={"method": "none"}, engine={"kind": "local"})
+    with start(settings) as process:
+        deadline = time.monotonic() + 60
+        while not list(Path(settings.store, "_attempts").rglob("*.json")):
+            assert time.monotonic() < deadline, "nothing was begun in a minute"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=15)
+    assert process.returncode == -signal.SIGINT
+    assert (committed(settings), leases(settings)) == (0, 0)
+
+
 def test_two_runs_on_one_store_do_not_meet(rooms: Rooms, config: Build, labels: Labels, fragile: str) -> None:
     """The second is told who is at work; with another operator it may go on beside the first."""
     rooms(a=4)

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pandas as pd
 import pytest
 
@@ -27,11 +29,34 @@ def ray_engine(**settings: object) -> dict[str, object]:
     return {"kind": "ray", "workers": 2, **settings}
 
 
-def test_both_engines_make_the_same_store(rooms: Rooms, config: Build, labels: Labels) -> None:
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the pictures that this process decodes; workers are other processes."""
+    shapes: list[tuple[int, ...]] = []
+    decode = cv2.imdecode
+
+    def noted(data: Any, flags: int) -> Any:
+        picture = decode(data, flags)
+        shapes.append(picture.shape)
+        return picture
+
+    monkeypatch.setattr(cv2, "imdecode", noted)
+    return shapes
+
+
+def test_both_engines_make_the_same_store_and_the_driver_of_ray_sees_no_image(
+    rooms: Rooms, config: Build, labels: Labels, decoded: list[tuple[int, ...]]
+) -> None:
+    """Planning looks at up to twelve depth maps a scene: at what depths there is something to see."""
     rooms(a=9, b=5)
     local = config("local")
     ray = config("ray", engine=ray_engine())
-    assert run_labeling(local).frames_labelled == run_labeling(ray).frames_labelled == 14
+    assert run_labeling(local).frames_labelled == 14
+    assert any(len(shape) == 3 for shape in decoded)
+    decoded.clear()
+    assert run_labeling(ray).frames_labelled == 14
+    assert all(len(shape) == 2 for shape in decoded)
+    assert len(decoded) <= 9 + 5
     pd.testing.assert_frame_equal(labels(local), labels(ray))
     names = [sorted(p.relative_to(c.store) for p in Path(c.store, "labels").rglob("*.parquet")) for c in (local, ray)]
     assert names[0] == names[1]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mutators import damage_bytes, damage_json
 from targets import Target, load_helpers
 
+from pipeline.care.explain import explain
 from pipeline.store import Store, read_labels, read_metadata, read_quarantine, validate
 from pipeline.store.codec import decode_confidence, decode_payload
 from pipeline.store.files import open_files
@@ -22,6 +23,8 @@ from pipeline.store.parquet import to_bytes
 from pipeline.store.paths import COMMITS, STAGING, Shelf
 from pipeline.store.query import latest_run
 from pipeline.store.switch import Switch
+from pipeline.telemetry.show import status_text
+from pipeline.telemetry.status import read_status
 from schemas.errors import Lift3DError
 
 world = load_helpers("store").World()
@@ -92,14 +95,36 @@ def switch(folder: Path) -> Target:
 def run(folder: Path) -> Target:
     """The document of a run."""
     store, _ = _store(folder)
-    path = folder / "store" / "runs" / "run-001.json"
-    path.write_bytes(json.dumps({"summary": {"scenes": 2, "wall_s": 1.5}, "plan": [], "seconds": {}}).encode())
+    path = folder / "store" / "runs" / "run-000.json"  # of the run that made the labels
+    path.with_name("run-001.json").unlink()
+    config = {"source": "rooms", "store": store, "operator": {"spec": "indoor"}, "engine": {"workers": 2}}
+    done = {"frames": 3, "resumed": 0, "to_do": 3, "set_aside": 1}
+    ended = {
+        "run_id": "run-000",
+        "state": "finished",
+        "operator": "indoor",
+        "host": "vm",
+        "pid": 7,
+        "config": config,
+        "versions": {"lift3d": "0.1.0"},
+        "totals": done,
+        "operators": {"indoor": done},
+        "counts": {"frames_labelled": 3, "quarantined": {"timeout": 1}},
+        "frames_per_s": 1.5,
+        "summary": {"run_id": "run-000", "frames_labelled": 3, "frames_quarantined": 2},
+    }
+    early = {"summary": {"scenes": 2, "wall_s": 1.5}, "plan": [], "seconds": {}}
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        assert isinstance(latest_run(store), dict)
+        told = [problem for problem in validate(store).problems if problem.path.startswith("runs/")]
+        text = status_text(read_status(store)) + explain(store, "room", "0000")[0].text()
+        assert all(line.isprintable() for line in text.splitlines()), "commands to a terminal"
+        document = latest_run(store)
+        assert isinstance(document, dict)
+        assert told or document.get("run_id") in (None, "run-000")
 
-    return Target("run", (path.read_bytes(),), damage_json, read)
+    return Target("run", tuple(json.dumps(one).encode() for one in (ended, early)), damage_json, read)
 
 
 def quarantine(folder: Path) -> Target:

@@ -55,7 +55,7 @@ def test_ten_thousand_inputs(campaign) -> None:
     assert not findings(found)
     for report in found:
         print(report)
-        assert report["corpus"] > 3 or report["target"] in ("marker", "run"), "nothing new was reached"
+        assert report["corpus"] > 3 or report["target"] == "marker", "nothing new was reached"
 
 
 def failing(error: BaseException):

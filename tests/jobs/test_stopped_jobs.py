@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def test_a_stopped_job_ends_in_order_and_the_next_one_goes_on(
     assert "Traceback" not in _ray_job(ray_head, "logs", name)
 
     survived = _settled(store)
+    events = Counter(line.split()[0] for line in store.with_suffix(".log").read_text().splitlines())
+    assert events["begin"] == events["end"] == survived, "a chunk that was under way was lost"
     assert 2 <= survived < FRAMES
     done = _submit(ray_head, f"after-{name}", sample_room, store, 0.0, wait=True)
     (line,) = (line for line in done.splitlines() if line.startswith("{"))

@@ -164,6 +164,13 @@ def test_depth_of_the_wrong_size_or_format_is_refused(asset):
     assert reason_of(decode_depth, asset(eight_bits)) is Reason.DEPTH_UNREADABLE
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-300, 1e300, -1000.0, float("nan")])
+def test_depth_whose_unit_makes_no_sense_is_refused(asset, scale):
+    """Such steps overflow, or are divided by what is 0 in single precision."""
+    data = cv2.imencode(".png", DEPTH)[1].tobytes()
+    assert reason_of(decode_depth, asset(data, scale=scale)) is Reason.DEPTH_UNREADABLE
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -1,8 +1,11 @@
 """A hundred damaged stores: every one gives a `StoreError` or a problem with a remedy, never anything else."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +14,7 @@ import pytest
 
 from pipeline.store import Store, read_labels, read_metadata, read_quarantine, validate
 from pipeline.store.parquet import to_bytes
+from pipeline.store.switch import parse_switch
 from schemas.errors import StoreError
 from schemas.store import LABEL_SCHEMA
 
@@ -144,3 +148,50 @@ def test_damage_is_found_and_mended_or_explained(tmp_path, template, world, dama
         calm(lambda: store.publish("indoor", "room"))
     calm(lambda: validate(uri))
     calm(lambda: read_labels(uri))
+
+
+def _with_longer_histograms(data):
+    """A label file, once for each list of three numbers in its footer that may count levels: with a fourth number."""
+    length = int.from_bytes(data[-8:-4], "little")
+    body, footer = data[: -8 - length], data[-8 - length : -8]
+    for at, byte in enumerate(footer):
+        # Thrift's compact protocol: a list of three integers of 64 bits, each of one byte
+        if byte == 0x36 and max(footer[at + 1 : at + 4]) < 128:
+            longer = footer[:at] + b"\x46\x00" + footer[at + 1 :]
+            yield body + longer + len(longer).to_bytes(4, "little") + b"PAR1"
+
+
+def test_columns_that_describe_themselves_wrongly_end_in_an_error_and_not_the_process(store, world, uri):
+    """Arrow ends the process where it is asked for the size of such a column; so it is a process of its own here."""
+    world.label(store, "room", 2, 2)
+    (path,) = Path(uri, "labels").rglob("*.parquet")
+    files = list(_with_longer_histograms(path.read_bytes()))
+    for number, data in enumerate(files):
+        path.with_name(f"{number}.damaged").write_bytes(data)
+    program = (
+        "import sys, pathlib; from pipeline.store import read_labels; from schemas.errors import StoreError\n"
+        "path, *damaged = map(pathlib.Path, sys.argv[2:])\n"
+        "for one in damaged:\n"
+        "    path.write_bytes(one.read_bytes())\n"
+        "    try:\n"
+        "        read_labels(sys.argv[1])\n"
+        "    except StoreError as error:\n"
+        "        print(error)\n"
+    )
+    damaged = sorted(path.parent.glob("*.damaged"))
+    command = [sys.executable, "-c", program, uri, str(path), *map(str, damaged)]
+    done = subprocess.run(command, env=python_path(), capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "level histogram size mismatch" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["\u202e", "x.parquet", "000000-0123456789ab.parquet", "a-0123456789AB.parquet"])
+def test_an_intent_that_would_give_a_retired_file_another_name_is_refused(name):
+    intent = json.dumps({"retire": {"000000-7d66c31fa526": name}, "enter": [], "drop": []}).encode()
+    with pytest.raises(StoreError, match="is damaged"):
+        parse_switch(intent, "switch.json")
+
+
+def python_path():
+    """The environment of a process that finds our modules."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

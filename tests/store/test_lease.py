@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import time
@@ -100,6 +101,18 @@ def test_what_a_killed_run_holds_is_taken_over(place, monkeypatch, caplog):
         assert read_lease(files, SLUG).run_id == "run-2"
     assert "left by run run-1" in caplog.text
     assert read_lease(files, SLUG) is None
+
+
+@pytest.mark.parametrize("name", ["since", "beat"])
+@pytest.mark.parametrize("moment", ["1e300", "-1e300", "NaN", "Infinity"])
+def test_a_lease_whose_times_mean_nothing_keeps_nobody_out(files, monkeypatch, name, moment):
+    monkeypatch.setattr(lease, "SETTLE_S", 0.05)
+    text = written(files).model_dump_json()
+    damaged = re.sub(rf'"{name}":[0-9.]+', f'"{name}":{moment}', text)
+    assert damaged != text
+    files.put(f"_leases/operator={SLUG}.json", damaged.encode())
+    with hold_lease(files, SLUG, "run-2"):
+        assert read_lease(files, SLUG).run_id == "run-2"
 
 
 def _acquire(files, run_id):
