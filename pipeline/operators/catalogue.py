@@ -47,7 +47,7 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
         ),
     ),
     "dino": (
-        "pipeline.operators.dino:Dino",
+        "pipeline.operators.dino:dino",
         OperatorInfo(
             name="dino[:MODEL|PATH]",
             summary="dense features of a self-supervised vision transformer from timm",
@@ -56,8 +56,18 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "timm": (
+        "pipeline.operators.timm_features:timm_features",
+        OperatorInfo(
+            name="timm:MODEL[/PATH]",
+            summary="dense features of any timm model: DINOv2, DINOv3, ConvNeXt, EfficientNet, ...",
+            kind="features",
+            needs="weights (hub, file or folder)",
+            licence="of the weights",
+        ),
+    ),
     "efficientnet": (
-        "pipeline.operators.efficientnet:EfficientNet",
+        "pipeline.operators.efficientnet:efficientnet",
         OperatorInfo(
             name="efficientnet",
             summary="dense features of a small convolutional network, EfficientNet-Lite0",
