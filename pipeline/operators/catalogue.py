@@ -86,6 +86,26 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "torchvision": (
+        "pipeline.operators.torchvision_networks:torchvision_operator",
+        OperatorInfo(
+            name="torchvision:NAME[/WEIGHTS]",
+            summary="Pascal VOC's 21 classes by FCN, DeepLabV3 or LR-ASPP; features of classifiers (node=NAME)",
+            kind="classes or features",
+            needs="pip install 'lift3d-labeling[torchvision]'; weights (hub or local file)",
+            licence="of the weights",
+        ),
+    ),
+    "onnx": (
+        "pipeline.operators.onnx_network:onnx_operator",
+        OperatorInfo(
+            name="onnx:PATH",
+            summary="any network in ONNX form, with a card beside it (PATH with .json or .yaml)",
+            kind="what the card says",
+            needs="pip install 'lift3d-labeling[onnx]'; the .onnx file and its card",
+            licence="of the model",
+        ),
+    ),
     "edges": (
         "pipeline.operators.edges:Hed",
         OperatorInfo(

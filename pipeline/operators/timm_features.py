@@ -70,7 +70,7 @@ class TimmFeatures:
         config = self._backbone.pretrained_cfg
         return block_features(self._backbone, images, [self._cut.layer], config["mean"], config["std"])
 
-    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002
+    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Features are the prediction."""
         return features
 

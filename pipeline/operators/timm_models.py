@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
-ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 """What makes a model take images of any size: transformers with a table of positions, with windows, and the rest."""
 
 
