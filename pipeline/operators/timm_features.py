@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.operators.grid import pad_to_stride
 from pipeline.operators.timm_models import load_timm
 from pipeline.operators.vit_features import block_features, fit_to_patches
 from pipeline.operators.weights import tensors_sha256
@@ -25,8 +26,8 @@ VERSION = 1
 """Version of what encode computes; part of the fingerprint."""
 COARSEST = 16
 """Pixels a cell of the layer that a pyramid is cut at by default, at most."""
-TRIAL = (9, 11)
-"""Cells of the image that a network is tried on: a size that no network was made for."""
+TRIAL = (5, 9)
+"""Coarsest cells of the image that a network is tried on: a size that no network was made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,18 @@ class Cut:
     Attributes:
         layer: index into the network's maps.
         cell: image pixels a cell.
+        whole: pixels that the sides of an image are multiples of, so that coarser maps fit as well.
+        tokens: whether it is a transformer's: their scale differs much from cell to cell, so it is taken out.
     """
 
     layer: int
     cell: int
+    whole: int
+    tokens: bool
 
 
 class TimmFeatures:
-    """Features [B, C, h, w] of one layer, each cell normalised to zero mean and unit variance.
+    """Features [B, C, h, w] of one layer; a transformer's cells are normalised to zero mean and unit variance.
 
     Args:
         name: the operator's.
@@ -66,9 +71,9 @@ class TimmFeatures:
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
         """images [B, 3, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)], independent of the batch size."""
-        images = fit_to_patches(batch.images, self.stride, self._cut.cell)
-        config = self._backbone.pretrained_cfg
-        return block_features(self._backbone, images, [self._cut.layer], config["mean"], config["std"])
+        fitted = fit_to_patches(batch.images, self.stride, self._cut.cell)
+        h, w = (side // self._cut.cell for side in fitted.shape[-2:])
+        return maps_of(self._backbone, pad_to_stride(fitted, self._cut.whole), self._cut)[..., :h, :w].contiguous()
 
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Features are the prediction."""
@@ -115,9 +120,15 @@ def cut_of(name: str, backbone: Any, layer: int | None = None, stride: int | Non
             f"{name}: layer {chosen!r} does not exist, expected 0..{len(cells) - 1}",
             remedy=f"pixels a cell of these layers: {sizes}",
         )
-    cut = Cut(chosen, cells[chosen])
+    cut = Cut(chosen, cells[chosen], max(cells), tokens=len(set(cells)) == 1)
     _try(name, backbone, cut)
     return cut
+
+
+def maps_of(backbone: Any, images: Tensor, cut: Cut) -> Tensor:
+    """images [B, 3, H, W] in [0, 1], sides multiples of `cut.whole` -> [B, C, H / cell, W / cell]."""
+    config = backbone.pretrained_cfg
+    return block_features(backbone, images, [cut.layer], config["mean"], config["std"], cut.tokens)
 
 
 def _cells(name: str, backbone: Any) -> list[int]:
@@ -138,17 +149,18 @@ def _try(name: str, backbone: Any, cut: Cut) -> None:
     """Raise ConfigError where the network refuses an image of an unusual size, or answers off the grid."""
     import torch
 
-    size = (TRIAL[0] * cut.cell, TRIAL[1] * cut.cell)
+    size = (TRIAL[0] * cut.whole, TRIAL[1] * cut.whole)
+    expected = (size[0] // cut.cell, size[1] // cut.cell)
     image = torch.full((1, 3, *size), 0.5, device=next(backbone.parameters()).device)
     try:
-        found = tuple(block_features(backbone, image, [cut.layer]).shape[-2:])
+        found = tuple(maps_of(backbone, image, cut).shape[-2:])
     except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
         raise ConfigError(
             f"{name}: layer {cut.layer} does not take an image of {size[0]} x {size[1]} px ({error!s:.160})",
             remedy="choose a model that takes images of any size, or another layer",
         ) from error
-    if found != TRIAL:
+    if found != expected:
         raise ConfigError(
-            f"{name}: layer {cut.layer} makes {found} cells of an image of {size[0]} x {size[1]} px, expected {TRIAL}",
+            f"{name}: layer {cut.layer} makes {found} cells of {size[0]} x {size[1]} px, expected {expected}",
             remedy="choose a model or a layer whose maps cover the image evenly",
         )

@@ -57,12 +57,13 @@ def test_plumbing_every_kind_of_network_answers_on_the_grid(
     assert operator.stride == stride
     check_encoded(operator, features, batch)
     assert channels in (None, features.shape[1])
-    torch.testing.assert_close(features.std(1, unbiased=False), torch.ones_like(features[:, 0]), atol=0.02, rtol=0)
+    spread = features.std(1, unbiased=False)
+    assert "vit" not in name or bool(((spread - 1).abs() < 0.02).all()), "tokens are normalised"
     assert torch.equal(operator.encode(make_batch(batch.images[1:])), features[1:]), "features depend on the batch"
 
 
 def test_plumbing_the_layer_is_the_networks_own(checkpoints: Path, make_batch: Any) -> None:
-    """What the operator returns is what timm computes, normalised: another path to the same numbers."""
+    """What the operator returns is what timm computes: another path to the same numbers."""
     network: Any = timm.create_model("test_resnet", pretrained=False, features_only=True, out_indices=[2]).eval()
     network.load_state_dict(load_file(checkpoints / "test_resnet.safetensors"), strict=False)
     config = timm.get_pretrained_cfg("test_resnet")
@@ -70,8 +71,6 @@ def test_plumbing_the_layer_is_the_networks_own(checkpoints: Path, make_batch: A
     mean, std = (torch.tensor(values)[:, None, None] for values in (config.mean, config.std))
     with torch.inference_mode():
         (expected,) = network((batch.images - mean) / std)
-    cells = expected.permute(0, 2, 3, 1)
-    expected = torch.nn.functional.layer_norm(cells, cells.shape[-1:]).permute(0, 3, 1, 2)
     found = build_operator(spec(checkpoints, "test_resnet"), {"layer": 2}).encode(batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -152,7 +151,7 @@ def test_models_of_one_size_are_refused(tmp_path: Path) -> None:
     """Windows that must divide the image: random weights, plumbing."""
     name = "maxvit_rmlp_pico_rw_256"
     save_file(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(ConfigError, match="does not take an image of 144 x 176 px.*any size"):
+    with pytest.raises(ConfigError, match="does not take an image of 160 x 288 px.*any size"):
         build_operator(f"timm:{name}/{tmp_path}/w.safetensors")
 
 
