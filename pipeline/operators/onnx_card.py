@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
+from pipeline.plain_yaml import plain_yaml
 from schemas.errors import ConfigError, MissingWeightsError
 from schemas.store import Kind
 
@@ -145,9 +144,8 @@ def read_card(model: Path) -> OnnxCard:
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return plain_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"onnx: {path} cannot be read: {' '.join(str(error).split()):.160}") from error
 
 

@@ -264,6 +264,7 @@ def test_the_card_and_the_weights_are_in_the_fingerprint(tmp_path: Path) -> None
     [
         (None, r"one file m.json or .yaml beside it, found no file"),
         ("{", r"m.json cannot be read"),
+        ("a: &a [1]\noutput: {what: features, names: *a}", r"m.json cannot be read: it has YAML aliases"),
         ({}, "output is not set"),
         ({"output": {"what": "masks"}}, "output.what: Input should be 'logits'"),
         ({"output": {"what": "features", "strid": 8}}, "output.strid is no field"),
