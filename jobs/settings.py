@@ -113,7 +113,7 @@ def _read(file: Path) -> dict[str, Any]:
             f"config file {str(file)!r} cannot be read: {error.strerror}", remedy="check the path and access to it"
         ) from None
     except (ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
-        raise ConfigError(f"config file {str(file)!r} is not plain YAML or JSON: {error}", remedy=REMEDY) from None
+        raise ConfigError(f"config file {str(file)!r} is neither plain YAML nor JSON: {error}", remedy=REMEDY) from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"config file {str(file)!r} holds a {type(values).__name__}, expected sections with keys", remedy=REMEDY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from pipeline.operators.weights import LOAD_ERRORS, summary
 from schemas.errors import ConfigError, MissingWeightsError, UnknownNameError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
@@ -41,22 +42,32 @@ def load_timm(weights: str, operator: str) -> nn.Module:
 
 
 def _from_file(operator: str, name: str, file: Path) -> nn.Module:
-    """With its classifier, else of the network alone."""
+    """As timm publishes it, else without a classifier: a file may have none, or one of other classes."""
     from timm.models import load_state_dict
 
     if not file.is_file():
         raise MissingWeightsError(f"{operator}: there is no file {file}", remedy=_offline(operator))
     try:
-        tensors = load_state_dict(str(file), weights_only=True)
+        tensors = dict(load_state_dict(str(file), weights_only=True))
     except LOAD_ERRORS as error:
         raise _unloadable(operator, str(file), error) from error
     try:
-        return _created(operator, str(file), name, {"state_dict": dict(tensors)})
+        return _created(operator, str(file), name, {"state_dict": tensors})
     except MissingWeightsError as error:
+        body = {"state_dict": _without_classifier(name, tensors), "num_classes": 0}
         try:
-            return _created(operator, str(file), name, {"state_dict": dict(tensors), "num_classes": 0}, num_classes=0)
+            return _created(operator, str(file), name, body, num_classes=0)
         except MissingWeightsError:
             raise error from None
+
+
+def _without_classifier(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    found = (config.classifier if config else None) or ()
+    heads = tuple(f"{head}." for head in ((found,) if isinstance(found, str) else found))
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(heads)}
 
 
 def _created(operator: str, weights: str, name: str, overlay: dict[str, Any], **options: Any) -> nn.Module:

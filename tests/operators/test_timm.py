@@ -84,6 +84,8 @@ def test_plumbing_a_file_a_pickle_and_a_folder_are_the_same_operator(checkpoints
     tensors = load_file(checkpoints / "test_vit.safetensors")
     torch.save(tensors, tmp_path / "weights.pth")
     torch.save({"state_dict": {k: v for k, v in tensors.items() if not k.startswith("head.")}}, tmp_path / "no_head.pt")
+    tuned = {**tensors, "head.weight": torch.rand(7, 64), "head.bias": torch.rand(7)}
+    save_file(tuned, tmp_path / "seven_classes.safetensors")
     network = timm.create_model("test_vit", pretrained=False)
     network.load_state_dict(tensors)
     timm.models.save_for_hf(network, tmp_path / "folder", safe_serialization=True)
@@ -91,6 +93,7 @@ def test_plumbing_a_file_a_pickle_and_a_folder_are_the_same_operator(checkpoints
         spec(checkpoints, "test_vit"),
         f"timm:test_vit/{tmp_path}/weights.pth",
         f"timm:test_vit/{tmp_path}/no_head.pt",
+        f"timm:test_vit/{tmp_path}/seven_classes.safetensors",
         f"timm:{tmp_path}/folder",
     ]
     assert len({build_operator(one).fingerprint() for one in specs}) == 1
