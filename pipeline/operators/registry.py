@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.operators.catalogue import BUILT_IN, OperatorInfo
 from pipeline.operators.composed.catalogue import COMPOSED
 from pipeline.operators.contract import check_operator
-from pipeline.operators.spec import Call, is_call, parse, render
+from pipeline.operators.spec import PYTHON, Call, is_call, parse, render
 from pipeline.protocols import Operator
 from schemas.errors import ConfigError, OperatorError, UnknownNameError
 
@@ -31,8 +31,9 @@ def build_operator(spec: str, kwargs: Mapping[str, Any] | None = None, device: s
     """Build and check the operator that `spec` names.
 
     Args:
-        spec: `name`, `name:argument` (the argument becomes the first positional one), `package.module:Class`, or a
-            call such as `tta(indoor; flips)` (`pipeline.operators.spec` has the grammar).
+        spec: `name`, `name:argument` (the argument becomes the first positional one), `package.module:Class`, which
+            may begin with `python:`, or a call such as `tta(indoor; flips)` (`pipeline.operators.spec` has the
+            grammar).
         kwargs: its keyword arguments (`operator.kwargs` of the config); of a call, those of the outermost operator.
         device: torch device, handed on as `device=` where the constructor takes it.
 
@@ -80,6 +81,9 @@ def _construct(
 def _resolve(spec: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The class that `spec` names and its positional arguments."""
     name, colon, argument = spec.strip().partition(":")
+    if name == PYTHON:
+        module, _, attribute = argument.partition(":")
+        return _import(spec, module, attribute), ()
     positional = (argument,) if argument else ()
     if name in KNOWN:
         return _import(spec, *KNOWN[name][0].split(":")), positional

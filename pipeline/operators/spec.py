@@ -2,7 +2,7 @@
 
     call    = NAME "(" [ item { "," item } ] [ ";" option { "," option } ] ")"
     item    = JSON number, text, list or object | SPEC
-    SPEC    = head [ "(" ... ")" ]      head = NAME | NAME ":" argument | package.module ":" Class
+    SPEC    = head [ "(" ... ")" ]      head = NAME | NAME ":" argument | ["python" ":"] package.module ":" Class
     option  = key [ "=" value ]         value = JSON or one bare word; without one: true
 
 An argument that holds one of (),;" is written as a JSON text: precomputed:"my, files". A SPEC is a call where it begins
@@ -23,6 +23,8 @@ from schemas.errors import ConfigError
 
 LONGEST = 4000
 """Characters of a SPEC."""
+PYTHON = "python"
+"""What may stand before `module:Class`, and must where the module's name has no dot."""
 DEEPEST = 16
 """Brackets within brackets."""
 HELP = "for example tta(indoor; flips, scales=[0.75, 1]); docs/operators.md has the grammar"
@@ -104,7 +106,7 @@ def _argument(text: str) -> str:
 
 def _head(text: str, quoted: str | None = None) -> Call:
     name, colon, argument = text.partition(":")
-    if colon and "." in name and quoted is None:
+    if colon and ("." in name or name.strip() == PYTHON) and quoted is None:
         return Call(text)
     return Call(name.strip(), quoted if quoted is not None else argument.strip() or None)
 

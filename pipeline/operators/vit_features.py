@@ -1,4 +1,4 @@
-"""Dense features of a vision transformer on the exact grid, image by image."""
+"""Dense features of a timm network, image by image: blocks of a transformer or stages of a pyramid."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def block_features(
     blocks: Sequence[int],
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
+    normalised: bool = True,
 ) -> Tensor:
-    """images [B, 3, h patch, w patch] in [0, 1] -> [B, len(blocks) C, h, w]: blocks' tokens, each of unit variance.
+    """images [B, 3, h patch, w patch] in [0, 1] -> [B, len(blocks) C, h, w]: blocks' cells, as a rule of unit variance.
 
-    `backbone` is a timm transformer. It sees one image at a time, so that a result does not depend on its batch:
-    matrix products of other sizes round differently.
+    `backbone` is a timm model. It sees one image at a time, so that a result does not depend on its batch: matrix
+    products of other sizes round differently. What comes after the last of the blocks is not computed.
     """
     import torch
     from torch.nn.functional import layer_norm
@@ -48,7 +49,11 @@ def block_features(
     features = []
     with torch.inference_mode():
         for image in normalise(images, mean, std).split(1):
-            maps = backbone.forward_intermediates(image, indices=list(blocks), intermediates_only=True)
-            tokens = [m.permute(0, 2, 3, 1) for m in maps]
-            features.append(torch.cat([layer_norm(t, t.shape[-1:]) for t in tokens], dim=-1).permute(0, 3, 1, 2))
+            maps = backbone.forward_intermediates(
+                image, indices=list(blocks), intermediates_only=True, output_fmt="NCHW", stop_early=True
+            )
+            if normalised:
+                tokens = [m.permute(0, 2, 3, 1) for m in maps]
+                maps = [layer_norm(t, t.shape[-1:]).permute(0, 3, 1, 2) for t in tokens]
+            features.append(torch.cat(maps, dim=1))
     return torch.cat(features)

@@ -49,7 +49,7 @@ def test_a_default_reader_yields_to_every_other_source_of_values(tmp_path):
     ("text", "message"),
     [
         ("- 1\n- 2", "holds a list, expected sections"),
-        ("lift: [", "neither YAML nor JSON"),
+        ("lift: [", "neither plain YAML nor JSON"),
         ("lift: {sorces: 3}", "did you mean 'lift.sources'"),
         ("lift: 3", "lift"),
         ("lift: {sources: 0}", "lift.sources: Input should be greater than or equal to 1"),

@@ -135,7 +135,8 @@ def test_letterboxed_features_stay_where_they_are(height: int, width: int, side:
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     image = torch.stack([x / 100, y / 100, torch.zeros_like(x)])
     for policy in ("letterbox", "stretch"):
-        operator = Letterbox(Means(inner), side=side, policy=policy, stride=outer)  # type: ignore[arg-type]
+        box = side if policy == "stretch" else (side, side + 17)
+        operator = Letterbox(Means(inner), side=box, policy=policy, stride=outer)  # type: ignore[arg-type]
         found = operator.encode(a_batch(image, rolled(0, height, width)))[0]
         h, w = found.shape[-2:]
         assert (h, w) == (-(-height // outer), -(-width // outer))
@@ -160,5 +161,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         Upright(Means(1), up=[0, 0])
     with pytest.raises(ConfigError, match="letterbox or stretch"):
         Letterbox(Means(1), side=0)
+    with pytest.raises(ConfigError, match="letterbox or stretch"):
+        Letterbox(Means(1), side=[64, 64, 3])
     with pytest.raises(ConfigError, match="made of an operator"):
         Upright("dino")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.operators import build_operator, list_operators
+from pipeline.reach import check_operator_known
 from schemas.errors import ConfigError, ContractError, OperatorError, UnknownNameError
 
 MODULE = """
@@ -59,6 +60,21 @@ def test_builds_a_class_by_its_python_path_and_passes_kwargs_and_device() -> Non
     operator = build_operator("plug.ops:Good", {"gain": 2.0}, device="meta")
     assert (operator.name, operator.fingerprint()) == ("good", "good 2.0")
     assert vars(operator)["device"] == "meta"
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("spec", ["python:plug.ops:Good", "python:flat_ops:Good"])
+def test_python_is_an_explicit_prefix_of_a_class(spec: str, tmp_path: Path) -> None:
+    """It is what a module without a dot needs, alone, in brackets, and before a run begins."""
+    (tmp_path / "flat_ops.py").write_text(MODULE)
+    sys.modules.pop("flat_ops", None)
+    assert build_operator(spec, {"gain": 2.0}).fingerprint() == "good 2.0"
+    assert len({build_operator(f"tta({spec}(; gain={gain}); flips)").fingerprint() for gain in (1, 2)}) == 2
+    check_operator_known(spec)
+    check_operator_known(f"tta({spec}; flips)")
+    for wrong in ("python", "python:", "python:plug.ops", "python:plug ops:Good"):
+        with pytest.raises(ConfigError, match="package.module:Class"):
+            build_operator(wrong)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_fingerprints_follow_weights_and_settings(tiny: str, tmp_path: Path) -> 
         ("dino:vit_smal_patch14_dinov2", {}, UnknownNameError, "vit_small_patch14_dinov2"),
         ("dino:TINY", {"model": TINY, "block": 12}, ConfigError, "0..11"),
         ("dino:TINY", {"model": "vit_small_patch16_224"}, MissingWeightsError, "size mismatch"),
-        ("dino:TINY", {"model": "resnet18"}, ConfigError, "no vision transformer"),
+        ("dino:TINY", {"model": "resnet18"}, MissingWeightsError, "Missing key"),
     ],
 )
 def test_mistakes_never_end_in_random_weights(

@@ -19,6 +19,8 @@ EXTRAS = (
     "efficientnet",
     "deeplab",
     "edges",
+    "onnx",
+    "torchvision",
     "ncnn",
     "diffusers",
     "words",
@@ -30,6 +32,7 @@ MODULE_OF = {
     "opencv-python-headless": "cv2",
     "open_clip_torch": "open_clip",
     "pillow": "PIL",
+    "protobuf": "google",
     "pyyaml": "yaml",
 }
 # fsspec loads s3fs by protocol; the others are read as files.
