@@ -134,6 +134,9 @@ class EngineConfig(_Section):
     scratch: str = "auto"
     """Where a run keeps what it worked out of views that other chunks look at too, on each machine: auto (the
     system's temporary folder), none (work it out again), or an absolute path. Removed when the run ends."""
+    geometry: Literal["none", "store"] = "none"
+    """Whether depths that were swept from RGB stay in the store (`geometry/`), so that an operator that is added later
+    needs no new sweep: store, or none."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
     events: str | None = None
