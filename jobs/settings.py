@@ -58,8 +58,8 @@ def in_label_set(config: LabelingConfig, label_set: str | None, unmapped: str) -
     from pipeline.operators.spec import relabelled
     from schemas.label_sets import label_set as built_in
 
-    name, kwargs = built_in(label_set).name, config.operator.kwargs
-    specs = tuple(relabelled(spec, kwargs, name, unmapped) for spec in config.operator.specs)
+    name, each = built_in(label_set).name, map(config.operator.alone, config.operator.specs)
+    specs = tuple(relabelled(own.sole, own.kwargs, name, unmapped) for own in each)
     operator = config.operator.model_copy(update={"spec": specs[0] if len(specs) == 1 else specs, "kwargs": {}})
     return config.model_copy(update={"operator": operator})
 

@@ -24,6 +24,8 @@ COARSE_PIXELS = 80 * 60
 """Pixels at which the depth range is looked for."""
 LOOKED_AT = (-2, -1, 0, 1, 2)
 """Planes around the mode whose costs are kept as clues."""
+CLUES = 2 * len(LOOKED_AT) + 2
+"""Channels of `Sweep.clues`."""
 RIVAL = 3
 """Planes nearer to the mode than this are not its rivals."""
 
@@ -83,12 +85,17 @@ class Sweep:
         return planes * self.step / self.inverse(self.position)
 
 
+def shrunk(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The size that `shrink` gives an image."""
+    factor = min((pixels / (height * width)) ** 0.5, 1.0)
+    return max(round(height * factor), 8), max(round(width * factor), 8)
+
+
 def shrink(views: Views, pixels: int) -> Views:
     """The same views with about as many pixels each, every view by its own factor; smaller images stay as they are."""
     images, K, sizes = [], views.K.clone(), views.sizes.clone()
     for v, (height, width) in enumerate(views.sizes.tolist()):
-        factor = min((pixels / (height * width)) ** 0.5, 1.0)
-        h, w = max(round(height * factor), 8), max(round(width * factor), 8)
+        h, w = shrunk(height, width, pixels)
         images.append(resize_mean(views.images[v : v + 1, :, :height, :width], h, w)[0])
         K[v], sizes[v] = scaled_intrinsics(K[v], w / width, h / height), sizes.new_tensor([h, w])
     return Views(stack_padded(images), K, views.world_from_cam, sizes)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 from pipeline.fingerprint import corrected_digest, geometry_of, view_digests, work_digest
 from pipeline.scratch import Scratch, worth_keeping
 from pipeline.shared import SharedViews
+from schemas.camera import Camera
 from schemas.config import LiftConfig
 from schemas.scene import Chunk, Frame
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from lift3d_model.density import Sweep
@@ -108,15 +111,15 @@ class ViewMemory:
         corrected = {chunk.frames[v].id: _tensor(found["ids"]) for v, found in maps.items() if found}
         known = replace(nothing, corrected=corrected)
         asked = [v for v in sorted(known.looked_at(chunk)) if geometry_of(chunk.frames[v], self._lift) == "rgb"]
-        sweeps = {chunk.frames[v].id: self._swept(keys.swept(v)) for v in asked}
+        sweeps = {chunk.frames[v].id: self._swept(keys.swept(v), chunk.frames[v].camera) for v in asked}
         return replace(known, swept={frame: sweep for frame, sweep in sweeps.items() if sweep})
 
-    def _swept(self, key: str) -> Sweep | None:
+    def _swept(self, key: str, camera: Camera) -> Sweep | None:
         """A sweep of this pass, or of earlier work."""
         if key in self._shared.sweeps:
             return self._shared.sweeps[key]
         found = self._scratch.get("sweep", key)
-        return _sweep(found) if found else None
+        return _sweep(found) if found and _fits(found, camera) else None
 
     def keep(self, chunk: Chunk, corrected: Mapping[str, Tensor], swept: Mapping[str, Sweep]) -> None:
         """Keep what was worked out for a chunk, by frame id; all views that were read must have been usable."""
@@ -154,7 +157,9 @@ class ViewMemory:
         sources = [swept_sources(chunk, v) for v in range(len(chunk.frames))]
         seen = view_digests(chunk.frames, sources, self._lift)
         lift = self._lift.model_dump(mode="json", exclude={"sources", "weights"})
-        return _Keys(chunk, tuple(seen), (chunk.scene, lift, self._weights), self._operator)
+        swept = self._lift.model_dump(mode="json", include={"near", "far", "planes"})
+        common = (chunk.scene, lift, self._weights)
+        return _Keys(chunk, tuple(seen), common, (chunk.scene, swept, self._weights), self._operator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +168,17 @@ class _Keys:
 
     Attributes:
         seen: one a view: its content, and that of the views that its depth comes from.
-        common: scene, settings and checkpoint.
+        common: scene, settings and checkpoint; sweeping: the same of a sweep, which few settings matter for.
     """
 
     chunk: Chunk
     seen: tuple[str, ...]
     common: tuple[object, ...]
+    sweeping: tuple[object, ...]
     operator: str
 
     def swept(self, view: int) -> str:
-        return work_digest("sweep", self.common, self.seen[view])
+        return work_digest("sweep", self.sweeping, self.seen[view])
 
     def corrected(self, view: int) -> str:
         sources = [self.seen[s] for s in self.chunk.sources[view]]
@@ -192,6 +198,20 @@ def _arrays(sweep: Sweep) -> dict[str, object]:
     maps = {"position": sweep.position, "clues": sweep.clues, "spread": sweep.spread}
     planes = np.array([sweep.first, sweep.step, sweep.sources], np.float64)
     return {"planes": planes, **{name: values.cpu().numpy() for name, values in maps.items()}}
+
+
+def _fits(found: Mapping[str, NDArray[np.generic]], camera: Camera) -> bool:
+    """Whether arrays are a sweep of a view: whoever may write to a store may keep anything there."""
+    import numpy as np
+
+    from lift3d_model.density import CLUES, WORKING_PIXELS, shrunk
+
+    size = shrunk(camera.height, camera.width, WORKING_PIXELS)
+    shapes = {"planes": (3,), "position": size, "clues": (CLUES, *size), "spread": size}
+    return {name: values.shape for name, values in found.items()} == shapes and all(
+        values.dtype == (np.float64 if name == "planes" else np.float32) and bool(np.isfinite(values).all())
+        for name, values in found.items()
+    )
 
 
 def _sweep(found: Mapping[str, object]) -> Sweep:

@@ -16,13 +16,12 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from pipeline.arrays import pack, unpack
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Arrays = dict[str, NDArray[np.generic]]
+    from pipeline.arrays import Arrays
+    from pipeline.store.geometry import Geometry
 
 KEEPING_S, KEEPING_BYTES_PER_S = 0.002, 150e6
 """What keeping arrays and reading them back a few times costs: for each file, and for their bytes (docs/speed.md)."""
@@ -32,8 +31,9 @@ MOST_BYTES = 8 * 2**30
 """Bytes that a worker writes at most in a run."""
 LEAST_FREE = 2 * 2**30
 """Bytes that are left free on the disk."""
+LASTING = "sweep"
+"""The kind of arrays that a store may keep for later runs: it costs most, and no operator matters for it."""
 _PREFIX = "lift3d-scratch-"
-_LEVEL = 1
 
 
 def scratch_root(place: str) -> Path | None:
@@ -86,43 +86,41 @@ class Scratch:
         root: from `scratch_root`; None keeps nothing.
         run_id: whose scratch it is.
         limit: bytes that this process writes at most.
+        geometry: where arrays of the kind `LASTING` are looked for too, and kept beyond the run.
     """
 
-    def __init__(self, root: Path | None, run_id: str, limit: int) -> None:
+    def __init__(self, root: Path | None, run_id: str, limit: int, geometry: Geometry | None = None) -> None:
         self._folder = root and root / run_id
-        self._left = limit
+        self._left, self._geometry = limit, geometry
 
     @property
     def keeps(self) -> bool:
         """Whether anything is kept at all."""
-        return self._folder is not None
+        return self._folder is not None or self._geometry is not None
 
     def get(self, kind: str, key: str) -> Arrays | None:
         """What was kept under a key; None where nothing was, or what is there is damaged."""
-        import pyarrow as pa
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        found = self._read(kind, key)
+        if found is None and self._geometry is not None and kind == LASTING:
+            return self._geometry.get(key)
+        return found
 
+    def _read(self, kind: str, key: str) -> Arrays | None:
         if self._folder is None:
             return None
-        with suppress(OSError, SafetensorError):  # Arrow's errors of damaged streams are OSErrors
-            with pa.CompressedInputStream(str(self._path(self._folder, kind, key)), "zstd") as stream:
-                found: Arrays = load(stream.read())
-            return found
+        with suppress(OSError):
+            return unpack(self._path(self._folder, kind, key).read_bytes())
         return None
 
     def put(self, kind: str, key: str, arrays: Mapping[str, Any]) -> None:
         """Keep arrays, unless there is no room."""
-        import numpy as np
-        import pyarrow as pa
-        from safetensors.numpy import save
+        if self._geometry is not None and kind == LASTING:
+            self._geometry.put(key, arrays)
+        if self._folder is not None:
+            self._write(self._path(self._folder, kind, key), pack(arrays))
 
-        if self._folder is None:
-            return
-        plain = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
-        data = pa.Codec("zstd", _LEVEL).compress(plain, asbytes=True)
+    def _write(self, path: Path, data: bytes) -> None:
         with suppress(OSError):
-            path = self._path(self._folder, kind, key)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if len(data) > self._left or shutil.disk_usage(path.parent).free < LEAST_FREE + len(data):
                 return

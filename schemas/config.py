@@ -47,7 +47,7 @@ class OperatorConfig(_Section):
     """`name`, `name:argument` or `package.module:Class` (`lift3d operators` lists the built-in ones), or a list of
     them: several operators in one pass."""
     kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-    """Keyword arguments of the operator; of several, each SPEC has its own in brackets: `name(; key=value)`."""
+    """Keyword arguments of the operator; of a list, those of each by its SPEC: `{SPEC: {key: value}}`."""
     batch_size: int = Field(4, ge=1)
     """Images an encode call; results do not depend on it."""
 
@@ -55,9 +55,16 @@ class OperatorConfig(_Section):
     def _check(self) -> OperatorConfig:
         if isinstance(self.spec, tuple) and (not self.spec or len(set(self.spec)) < len(self.spec)):
             raise ValueError("spec must name at least one operator, and none twice")
-        if len(self.specs) > 1 and self.kwargs:
-            raise ValueError("kwargs are those of one operator; write name(; key=value) into the SPECs of several")
+        if isinstance(self.spec, tuple) and not all(
+            k in self.specs and isinstance(v, dict) for k, v in self.kwargs.items()
+        ):
+            raise ValueError("kwargs of a list of operators are given by SPEC, {SPEC: {key: value}}")
         return self
+
+    def alone(self, spec: str) -> OperatorConfig:
+        """The section of one of its operators."""
+        own = self.kwargs.get(spec, {}) if isinstance(self.spec, tuple) else self.kwargs
+        return self.model_copy(update={"spec": spec, "kwargs": own})
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -134,6 +141,9 @@ class EngineConfig(_Section):
     scratch: str = "auto"
     """Where a run keeps what it worked out of views that other chunks look at too, on each machine: auto (the
     system's temporary folder), none (work it out again), or an absolute path. Removed when the run ends."""
+    geometry: Literal["none", "store"] = "none"
+    """Whether depths that were swept from RGB stay in the store (`geometry/`), so that an operator that is added later
+    needs no new sweep: store, or none."""
     no_progress_s: float = Field(900.0, gt=0)
     """Seconds without a finished chunk after which the run stops with a report of who waits for what."""
     events: str | None = None
@@ -155,7 +165,7 @@ class LabelingConfig(_Section):
 
     def each(self) -> tuple[LabelingConfig, ...]:
         """The config once for each of its operators."""
-        of_one = (self.operator.model_copy(update={"spec": spec}) for spec in self.operator.specs)
+        of_one = map(self.operator.alone, self.operator.specs)
         return tuple(self.model_copy(update={"operator": operator}) for operator in of_one)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.benchmark.engine_case import EngineCase, EngineRun, measure
 from pipeline.benchmark.engine_parts import makespan, memory, overhead, scratch
+from pipeline.benchmark.engine_passes import passes
 from pipeline.benchmark.table import Table, replace_section, section
 from schemas.errors import ConfigError
 
@@ -39,7 +40,7 @@ class EngineOptions:
         quick: small numbers, one round: shows that everything runs, and no figure means anything.
     """
 
-    parts: tuple[str, ...] = ("overhead", "scratch", "memory", "makespan")
+    parts: tuple[str, ...] = ("overhead", "scratch", "memory", "makespan", "passes")
     rounds: int = 3
     rooms: int = 10
     workers: tuple[int, ...] = (1, 2)
@@ -89,6 +90,7 @@ PARTS: Mapping[str, Callable[[Bench], list[Table]]] = {
     "scratch": scratch,
     "memory": memory,
     "makespan": makespan,
+    "passes": passes,
 }
 
 

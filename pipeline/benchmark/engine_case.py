@@ -34,7 +34,7 @@ class EngineCase:
         source: dataset; store: where an engine's labels go (the loop writes none).
         operator: `operator` section of the config; lift: `lift` section.
         workers: processes that work at once, one compute thread each.
-        chunk: `plan.chunk`; scratch: `engine.scratch`.
+        chunk: `plan.chunk`; scratch, geometry: `engine.scratch`, `engine.geometry`.
     """
 
     how: How
@@ -45,6 +45,7 @@ class EngineCase:
     workers: int = 1
     chunk: int = 32
     scratch: str = "auto"
+    geometry: str = "none"
 
     def into(self, store: str) -> EngineCase:
         """The same case with another store."""
@@ -53,7 +54,8 @@ class EngineCase:
     def config(self, events: str | None = None) -> LabelingConfig:
         """The config of the run."""
         kind = "local" if self.how == "loop" else self.how
-        engine = {"kind": kind, "device": "cpu", "scratch": self.scratch, "events": events}
+        engine = {"kind": kind, "device": "cpu", "scratch": self.scratch, "geometry": self.geometry}
+        engine["events"] = events
         if self.how == "ray":
             engine["workers"] = str(self.workers)
         values = {"source": self.source, "store": self.store, "operator": self.operator, "lift": self.lift}

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.benchmark.engine_case import EngineCase, EngineRun, How
-from pipeline.benchmark.engine_data import many_rooms, round_rooms
+from pipeline.benchmark.engine_data import many_rooms
 from pipeline.benchmark.engine_scratch import keeping
 from pipeline.benchmark.speed import SAMPLE_ROOM
 from pipeline.benchmark.table import Cell, Table
@@ -31,20 +31,20 @@ BANDS = "pipeline.benchmark.engine_data:Bands"
 
 def overhead(bench: Bench) -> list[Table]:
     """Frames a second of the engines beside the loop: as many processes, one compute thread each."""
-    case = _rooms(bench, 2 if bench.options.quick else bench.options.rooms)
+    case = sample_rooms(bench, 2 if bench.options.quick else bench.options.rooms)
     columns = ("workers", "", "frames/s of the loop's", "of its processor s", "frames/s", "start-up s", "whole run s")
     rows: list[tuple[Cell, ...]] = []
     for workers in bench.options.workers:
         hows: tuple[How, ...] = ("loop", "local", "ray") if workers == 1 else ("loop", "ray")
         cases = {f"{NAMES[how]}, {workers}": replace(case, how=how, workers=workers) for how in hows}
-        runs = bench.rounds(cases, _rounds(bench))
+        runs = bench.rounds(cases, rounds_of(bench))
         loop = next(iter(runs.values()))
         for name, found in runs.items():
             ratios = [a.rate / b.rate if b.rate else 0.0 for a, b in zip(found, loop, strict=True)]
             rates, starts = [one.rate for one in found], [one.startup_s for one in found]
             walls = [one.wall_s for one in found]
             spent = [a.cpu_s / b.cpu_s for a, b in zip(found, loop, strict=True) if a.cpu_s and b.cpu_s]
-            row = _range(ratios), _range(spent) if spent else None, *map(_range, (rates, starts, walls))
+            row = spread(ratios), spread(spent) if spent else None, *map(spread, (rates, starts, walls))
             rows.append((workers, name.rpartition(",")[0], *row))
     title = f"Steady state, {bench.options.rooms} rooms of 24 views, 320x240, precomputed classes, depth lift"
     return [Table(title, columns, tuple(rows))]
@@ -52,7 +52,7 @@ def overhead(bench: Bench) -> list[Table]:
 
 def scratch(bench: Bench) -> list[Table]:
     """A scene of many chunks with scratch space and without, beside the same scene in one chunk; what keeping costs."""
-    room = _rooms(bench, 1)
+    room = sample_rooms(bench, 1)
     kept = {
         "one chunk": replace(room, how="local", chunk=24),
         "chunks of 2": replace(room, how="local", chunk=2),
@@ -61,15 +61,15 @@ def scratch(bench: Bench) -> list[Table]:
     rows: list[tuple[Cell, ...]] = []
     for method in ("depth", "rgb"):
         cases = {name: replace(case, lift={"method": method}) for name, case in kept.items()}
-        runs = bench.rounds(cases, _rounds(bench))
+        runs = bench.rounds(cases, rounds_of(bench))
         base = [_work(one) for one in runs["one chunk"]]
         for name, found in runs.items():
             work = [_work(one) for one in found]
             ratios = [a / b for a, b in zip(work, base, strict=True)]
-            rows.append((method, name, _range(ratios), _range(work)))
+            rows.append((method, name, spread(ratios), spread(work)))
     columns = ("lift", "", "of one chunk", "worker s")
     table = Table("A scene of 24 views in 12 chunks, with scratch space and without", columns, tuple(rows))
-    return [table, keeping(bench.folder, _rounds(bench))]
+    return [table, keeping(bench.folder, rounds_of(bench))]
 
 
 def memory(bench: Bench) -> list[Table]:
@@ -78,7 +78,7 @@ def memory(bench: Bench) -> list[Table]:
     size = (24, 32) if bench.options.quick else (120, 160)
     cases = {}
     for frames in lengths:
-        source = round_rooms(bench.folder / f"long-{frames}", {"scene": frames}, size)
+        source = roundsample_rooms(bench.folder / f"long-{frames}", {"scene": frames}, size)
         cases[str(frames)] = _bands(bench, source, workers=1)
     runs = bench.rounds(cases, 1)
     columns = ("frames", "driver MB", "of the first", "worker MB", "of the first", "frames/s")
@@ -95,7 +95,7 @@ def memory(bench: Bench) -> list[Table]:
 def makespan(bench: Bench) -> list[Table]:
     """How long workers stand idle where scenes differ two hundredfold in length."""
     shrink = SHRINK * 10 if bench.options.quick else SHRINK
-    source = round_rooms(bench.folder / "spread", {name: -(-n // shrink) for name, n in SPREAD.items()}, (8, 12))
+    source = roundsample_rooms(bench.folder / "spread", {name: -(-n // shrink) for name, n in SPREAD.items()}, (8, 12))
     workers = 2
     case = _bands(bench, source, workers=workers, chunk=max(1, 32 // shrink), seconds=FRAME_S, lift={"method": "none"})
     rounds = 1 if bench.options.quick else max(1, bench.options.rounds - 1)
@@ -103,11 +103,11 @@ def makespan(bench: Bench) -> list[Table]:
     ratios = [one.makespan(workers) for one in runs]
     columns = ("scenes, frames (shrunk)", "workers", "chunks", "frames", "from first chunk to last, of ideal")
     lengths = ", ".join(f"{n:,}" for n in SPREAD.values())
-    row = (f"{lengths} (1/{shrink})", workers, len(runs[0].spans), runs[0].frames, _range(ratios))
+    row = (f"{lengths} (1/{shrink})", workers, len(runs[0].spans), runs[0].frames, spread(ratios))
     return [Table("Scenes of many lengths in one run", columns, (row,))]
 
 
-def _rooms(bench: Bench, count: int) -> EngineCase:
+def sample_rooms(bench: Bench, count: int) -> EngineCase:
     """The sample room several times, and predictions of it that are wrong differently in every view."""
     from pipeline.evaluation.spoil import spoil_room
 
@@ -132,11 +132,11 @@ def _work(run: EngineRun) -> float:
     return sum(span.ended - span.began for span in run.spans)
 
 
-def _rounds(bench: Bench) -> int:
+def rounds_of(bench: Bench) -> int:
     return 1 if bench.options.quick else bench.options.rounds
 
 
-def _range(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Median (least to greatest)."""
     shown = f"{median(values):.3g}"
     return shown if len(values) == 1 else f"{shown} ({min(values):.3g} to {max(values):.3g})"

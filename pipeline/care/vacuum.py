@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pipeline.care.access import exclusive, open_store, operators_in
 from pipeline.store.check import adopt
 from pipeline.store.files import Files
+from pipeline.store.geometry import CURRENT
 from pipeline.store.markers import load_markers
-from pipeline.store.paths import COMMITS, HISTORY, INTENTS, LABELS, STAGING, is_ours, parse
+from pipeline.store.paths import COMMITS, GEOMETRY, HISTORY, INTENTS, LABELS, STAGING, is_ours, parse
 from pipeline.store.tags import read_tags
 from schemas.errors import StoreError
 
@@ -20,12 +21,13 @@ DAY_S = 86400.0
 ORPHAN_DAYS = 1.0
 """A run writes a file and its marker right after each other: what is so old belongs to none that is under way."""
 
-Category = Literal["temporary", "orphan", "staging", "history"]
+Category = Literal["temporary", "orphan", "staging", "history", "geometry"]
 CATEGORIES: Mapping[Category, str] = {
     "temporary": "half files of processes that are gone",
     "orphan": "damaged label files without marker, and markers without file",
     "staging": "labels that a killed run left and no run took up",
     "history": "labels and quarantine rows that were replaced",
+    "geometry": "kept depths, of other versions or old: they are swept again when needed",
 }
 
 
@@ -136,6 +138,7 @@ def _survey(files: Files, uri: str, keep_days: float, now: float | None) -> _Sur
         ("staging", _abandoned(files, old)),
         ("orphan", orphans),
         ("temporary", files.stale()),
+        ("geometry", _kept_geometry(listed, old)),
     )
     for category, paths in more:
         found.update(dict.fromkeys(paths, category))
@@ -158,6 +161,12 @@ def _abandoned(files: Files, old: Iterable[str]) -> list[str]:
     switching = {place[1] for path in files.list(INTENTS) if (place := parse(path))}
     staged = [path for path in old if path.startswith(f"{STAGING}/")]
     return [path for path in staged if (place := parse(path)) is None or place[1] not in switching]
+
+
+def _kept_geometry(listed: Iterable[str], old: Iterable[str]) -> set[str]:
+    """Old sweeps, and those that this version has no use for."""
+    kept = {path for path in listed if path.startswith(f"{GEOMETRY}/") and is_ours(path)}
+    return {path for path in kept if not path.startswith(CURRENT)} | kept.intersection(old)
 
 
 def _orphans(files: Files, listed: Mapping[str, int]) -> dict[str, str]:

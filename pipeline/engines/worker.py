@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.scratch import Scratch
     from pipeline.shared import SharedViews
     from pipeline.store import RunStamp
+    from pipeline.store.geometry import Geometry
     from pipeline.tries import Tries
 
 
@@ -111,7 +112,8 @@ class Worker:
         root = scratch_root(engine.scratch)
         sweep(root)
         self._shared = SharedViews()
-        scratch = Scratch(root, jobs[0].stamp.run_id, MOST_BYTES)
+        geometry = _geometry(jobs[0].config)
+        scratch = Scratch(root, jobs[0].stamp.run_id, MOST_BYTES, geometry)
         self.stages = Stages()
         self._hands = [_Hand(job, scratch, self._shared, self.stages) for job in jobs]
 
@@ -184,6 +186,13 @@ class _Hand:
             seconds={**result.seconds, "write": perf_counter() - started},
             counts=result.counts,
         )
+
+
+def _geometry(config: LabelingConfig) -> Geometry | None:
+    """Where sweeps outlive the run, if they are to."""
+    from pipeline.store.geometry import Geometry, made_by
+
+    return Geometry(config.store, made_by(config.engine.device)) if config.engine.geometry == "store" else None
 
 
 def threads_of(engine: EngineConfig) -> int:

@@ -12,6 +12,7 @@
     _leases/operator=<slug>.json                                            the run that is labelling now
     _tags/<name>.json                                                       which files made the labels once
     _digests/scene=<scene>.json                                             what the dataset's files held when last read
+    geometry/v<contract>/<made by>/<key[:2]>/<key>.zst                      depths swept from RGB, for later runs
 
 Readers of Parquet folders skip names that start with `_` or `.`.
 """
@@ -30,6 +31,7 @@ from schemas.text import masked
 LABELS, COMMITS, STAGING, HISTORY = "labels", "_commits", "_staging", "_history"
 INTENTS, QUARANTINE, RUNS, IDENTITY = "_publish", "quarantine", "runs", "_lift3d.json"
 ATTEMPTS, LEASES, DIGESTS, TAGS = "_attempts", "_leases", "_digests", "_tags"
+GEOMETRY = "geometry"
 
 _PLAIN = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 _HASHED = re.compile(r".*-[0-9a-f]{8}")
@@ -53,6 +55,7 @@ _LAYOUT = re.compile(
             rf"{TAGS}/{_FILE}\.json",
             rf"{DIGESTS}/scene=[^/]+\.json",
             rf"{RUNS}/{_FILE}\.jsonl?",
+            rf"{GEOMETRY}/v\d+/{_FILE}/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.zst",
         )
     )
 )

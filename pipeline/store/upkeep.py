@@ -13,12 +13,14 @@ from pydantic import BaseModel, ValidationError
 from pipeline.store.attempts import Note
 from pipeline.store.check import Problem
 from pipeline.store.files import Files
+from pipeline.store.geometry import unpacked
 from pipeline.store.lease import Holder
 from pipeline.store.markers import Marker
 from pipeline.store.parquet import read_table
 from pipeline.store.paths import (
     ATTEMPTS,
     DIGESTS,
+    GEOMETRY,
     HISTORY,
     LABELS,
     LEASES,
@@ -111,6 +113,14 @@ def note_problems(files: Files, listed: Mapping[str, int]) -> Iterator[Problem]:
                 model.model_validate_json(data)
             except ValidationError:
                 yield Problem(path, None, "the file is damaged", "delete it, unless a run is at work")
+
+
+def geometry_problems(files: Files, listed: Mapping[str, int]) -> Iterator[Problem]:
+    """Kept depths that nobody can read. They are read one by one: there may be many."""
+    for path in (p for p in listed if p.startswith(f"{GEOMETRY}/") and is_ours(p)):
+        data = files.get(path)
+        if data is not None and unpacked(data) is None:
+            yield Problem(path, None, "the file is damaged (sha256)", "delete it: it is swept again when needed")
 
 
 def tag_problems(

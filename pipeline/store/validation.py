@@ -15,6 +15,7 @@ from pipeline.store.paths import COMMITS, IDENTITY, INTENTS, LABELS, Shelf, pars
 from pipeline.store.query import label_paths
 from pipeline.store.store import Store
 from pipeline.store.upkeep import (
+    geometry_problems,
     history_problems,
     note_problems,
     quarantine_problems,
@@ -80,6 +81,7 @@ def validate(uri: str) -> ValidationReport:
     quarantined, damaged = quarantine_problems(files, listed)
     problems += [*damaged, *staged_problems(files, listed), *history_problems(files, listed)]
     problems += [*note_problems(files, listed), *tag_problems(files, listed, markers)]
+    problems += geometry_problems(files, listed)
     return ValidationReport(
         store=uri,
         files=len(paths),

@@ -98,7 +98,7 @@ def test_what_keeping_costs_is_told_for_every_size(tmp_path):
 
 
 def test_parts_are_named(tmp_path):
-    assert parse_parts(None) == ("overhead", "scratch", "memory", "makespan")
+    assert parse_parts(None) == ("overhead", "scratch", "memory", "makespan", "passes")
     assert parse_parts("memory, scratch,memory") == ("memory", "scratch")
     with pytest.raises(ConfigError, match="no part 'speed'"):
         parse_parts("speed")
