@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import gettempdir, mkdtemp
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.preflight import Node, this_machine
 from schemas.errors import EngineError
@@ -74,6 +75,50 @@ def data_context(no_progress_s: float) -> Iterator[None]:
     context.execution_no_progress_timeout_s = no_progress_s
     with DataContext.current(context):
         yield
+
+
+@contextmanager
+def raylet_watched() -> Iterator[None]:
+    """Raise `EngineError` in the block as soon as the raylet of a private cluster is gone.
+
+    Ray gives a driver without a raylet some seconds more, then ends its process in the middle of whatever that is at.
+    Only the main thread can be taken out of what it waits for: in another one, things stay as Ray leaves them.
+    """
+    raylet = _own_raylet()
+    if raylet is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ended, lock, main = threading.Event(), threading.Lock(), threading.get_ident()
+
+    def watch() -> None:
+        raylet.wait()
+        with lock:
+            if not ended.is_set():
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, _say_that_raylet_died)
+    threading.Thread(target=watch, name="lift3d-raylet", daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            ended.set()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _say_that_raylet_died(number: int, frame: object) -> NoReturn:
+    raise EngineError(
+        "Ray's raylet on this machine died: it was killed, or memory ran out",
+        remedy="what is committed is kept, run again to resume; fewer engine.workers need less memory",
+    )
+
+
+def _own_raylet() -> subprocess.Popen[bytes] | None:
+    """The raylet that this process started."""
+    from ray._private.worker import _global_node
+
+    started = _global_node.all_processes.get("raylet") if _global_node else None
+    return started[0].process if started else None
 
 
 @contextmanager

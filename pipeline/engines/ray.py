@@ -21,7 +21,7 @@ from pipeline.bundles import Bundle, Unit
 from pipeline.engines.ledger import Ledger
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
-from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session
+from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session, raylet_watched
 from pipeline.reach import check_cluster
 from pipeline.scratch import discard, scratch_root
 from pipeline.telemetry.metrics import WorkerMetrics
@@ -86,7 +86,8 @@ class RayEngine:
         with ray_session(), data_context(self._config.no_progress_s):
             ledger = self._ledger = _ledger_beside_us()
             try:
-                yield from self._statuses(jobs, bundles, ledger)
+                with raylet_watched():
+                    yield from self._statuses(jobs, bundles, ledger)
             except ExecutionTimeoutError:
                 raise self._stalled(self.doing()) from None
             except RayActorError as error:

@@ -169,3 +169,32 @@ def test_a_run_that_was_replaced_ends_before_it_publishes(rooms: Rooms, config: 
     with pytest.raises(LeaseError, match="silent for too long, and run other"):
         run_labeling(settings, on_progress=steal)
     assert json.loads(path.read_text())["run_id"] == "other"
+
+
+def raylet_of(driver: int) -> int:
+    """The raylet that a driver started."""
+    children = (Path("/proc") / str(driver) / "task" / str(driver) / "children").read_text().split()
+    (raylet,) = (
+        pid for pid in children if Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[0].endswith(b"raylet")
+    )
+    return int(raylet)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the raylet in /proc")
+def test_a_run_whose_raylet_dies_says_so_and_gives_its_lease_back(rooms: Rooms, config: Build, fragile: str) -> None:
+    """Before Ray ends the driver in its own words, with whatever it holds."""
+    rooms(a=FRAMES)
+    operator = {"spec": fragile, "kwargs": {"seconds": 0.3}, "batch_size": 1}
+    engine = {"kind": "ray", "workers": 1}
+    settings = config(operator=operator, lift={"method": "none"}, plan={"chunk": CHUNK}, engine=engine)
+    with start(settings) as process:
+        wait_for_commits(settings, process)
+        os.kill(raylet_of(process.pid), signal.SIGKILL)
+        said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1
+    assert "EngineError: Ray's raylet on this machine died" in said
+    assert 0 < committed(settings) < FRAMES
+    assert leases(settings) == 0
+    (document,) = (json.loads(path.read_text()) for path in Path(settings.store, "runs").glob("*.json"))
+    assert document["state"] == "failed" and "raylet" in document["error"]
