@@ -133,6 +133,7 @@ def _work(run: EngineRun) -> float:
 
 
 def rounds_of(bench: Bench) -> int:
+    """How often a case is measured."""
     return 1 if bench.options.quick else bench.options.rounds
 
 
