@@ -54,7 +54,7 @@ class EngineCase:
     def config(self, events: str | None = None) -> LabelingConfig:
         """The config of the run."""
         kind = "local" if self.how == "loop" else self.how
-        engine = {"kind": kind, "device": "cpu", "scratch": self.scratch, "geometry": self.geometry}
+        engine: dict[str, Any] = {"kind": kind, "device": "cpu", "scratch": self.scratch, "geometry": self.geometry}
         engine["events"] = events
         if self.how == "ray":
             engine["workers"] = str(self.workers)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.benchmark.engine_case import EngineCase, EngineRun, How
-from pipeline.benchmark.engine_data import many_rooms
+from pipeline.benchmark.engine_data import many_rooms, round_rooms
 from pipeline.benchmark.engine_scratch import keeping
 from pipeline.benchmark.speed import SAMPLE_ROOM
 from pipeline.benchmark.table import Cell, Table
@@ -78,7 +78,7 @@ def memory(bench: Bench) -> list[Table]:
     size = (24, 32) if bench.options.quick else (120, 160)
     cases = {}
     for frames in lengths:
-        source = roundsample_rooms(bench.folder / f"long-{frames}", {"scene": frames}, size)
+        source = round_rooms(bench.folder / f"long-{frames}", {"scene": frames}, size)
         cases[str(frames)] = _bands(bench, source, workers=1)
     runs = bench.rounds(cases, 1)
     columns = ("frames", "driver MB", "of the first", "worker MB", "of the first", "frames/s")
@@ -95,7 +95,7 @@ def memory(bench: Bench) -> list[Table]:
 def makespan(bench: Bench) -> list[Table]:
     """How long workers stand idle where scenes differ two hundredfold in length."""
     shrink = SHRINK * 10 if bench.options.quick else SHRINK
-    source = roundsample_rooms(bench.folder / "spread", {name: -(-n // shrink) for name, n in SPREAD.items()}, (8, 12))
+    source = round_rooms(bench.folder / "spread", {name: -(-n // shrink) for name, n in SPREAD.items()}, (8, 12))
     workers = 2
     case = _bands(bench, source, workers=workers, chunk=max(1, 32 // shrink), seconds=FRAME_S, lift={"method": "none"})
     rounds = 1 if bench.options.quick else max(1, bench.options.rounds - 1)
@@ -133,6 +133,7 @@ def _work(run: EngineRun) -> float:
 
 
 def rounds_of(bench: Bench) -> int:
+    """How often a case is measured."""
     return 1 if bench.options.quick else bench.options.rounds
 
 

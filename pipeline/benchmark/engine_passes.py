@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
-from pipeline.benchmark.engine_case import measure
+from pipeline.benchmark.engine_case import EngineCase, measure
 from pipeline.benchmark.engine_parts import rounds_of, sample_rooms, spread
 from pipeline.benchmark.table import Cell, Table
 
@@ -37,9 +38,12 @@ class _Walls:
 
 def passes(bench: Bench) -> list[Table]:
     """Three operators on a room of 24 views, by depth and from RGB; ratios are those of a round."""
-    rows: list[tuple[Cell, ...]] = []
+    room, rows = replace(sample_rooms(bench, 1), how="local"), list[tuple[Cell, ...]]()
     for method in ("depth", "rgb"):
-        found = [_walls(bench, method, bench.folder / f"{method}-{k}") for k in range(rounds_of(bench))]
+        found = [
+            _walls(replace(room, lift={"method": method}), f"{bench.folder}/{method}-{k}")
+            for k in range(rounds_of(bench))
+        ]
         apart, together = [one.apart for one in found], [one.together for one in found]
         ratios = [one.together / one.apart for one in found]
         later, kept = [one.later for one in found], [one.kept for one in found]
@@ -57,15 +61,14 @@ def passes(bench: Bench) -> list[Table]:
     return [Table(f"Class maps from files, {' and '.join(ADDED)} in one pass, 24 views, 320x240", columns, tuple(rows))]
 
 
-def _walls(bench: Bench, method: str, folder: Path) -> _Walls:
+def _walls(room: EngineCase, stores: str) -> _Walls:
     """One round: every case in a process of its own, imports and all."""
-    room = replace(sample_rooms(bench, 1), how="local", lift={"method": method})
     spec = room.operator["spec"]
     alone = [room, *(replace(room, operator={"spec": name}) for name in ADDED)]
     every = replace(room, operator={"spec": [spec, *ADDED], "kwargs": {spec: room.operator["kwargs"]}})
-    apart = [measure(case.into(f"{folder}-apart")).wall_s for case in alone]
-    together = measure(every.into(f"{folder}-together")).wall_s
-    first, *_, last = (replace(case, geometry="store").into(f"{folder}-kept") for case in alone)
+    apart = [measure(case.into(f"{stores}-apart")).wall_s for case in alone]
+    together = measure(every.into(f"{stores}-together")).wall_s
+    first, *_, last = (replace(case, geometry="store").into(f"{stores}-kept") for case in alone)
     measure(first)
-    frames, kept = 24, sum(path.stat().st_size for path in Path(first.store, "geometry").rglob("*.zst"))
-    return _Walls(sum(apart), together, apart[-1], measure(last).wall_s, kept / frames)
+    kept = [path.stat().st_size for path in Path(first.store, "geometry").rglob("*.zst")]
+    return _Walls(sum(apart), together, apart[-1], measure(last).wall_s, mean(kept) if kept else 0.0)

@@ -20,6 +20,8 @@ Build = Callable[..., LabelingConfig]
 Labels = Callable[[LabelingConfig], pd.DataFrame]
 Pass = Callable[..., LabelingConfig]
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+"""Ray Data sets options of its own that it has deprecated."""
 FRAMES = 6
 
 
@@ -36,8 +38,7 @@ def settings(config: Build, specs: tuple[str, ...]) -> Pass:
     def build(store: str, *chosen: int, fragile: dict[str, Any] | None = None, **sections: Any) -> LabelingConfig:
         spec, known = [specs[k] for k in chosen], {specs[0]: {"label_set": "nyu40"}, specs[1]: fragile or {}}
         kwargs = {name: known[name] for name in spec if name in known}
-        own = kwargs if len(spec) > 1 else kwargs.get(spec[0], {})
-        return config(store, **{"operator": {"spec": spec, "kwargs": own}, "plan": {"chunk": 4}, **sections})
+        return config(store, **{"operator": {"spec": spec, "kwargs": kwargs}, "plan": {"chunk": 4}, **sections})
 
     return build
 
