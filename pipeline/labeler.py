@@ -204,8 +204,12 @@ class Labeler:
     def _read(
         self, frame: Frame, under_way: Future[LoadedView] | None, pool: ThreadPoolExecutor, faults: Faults
     ) -> LoadedView | None:
-        with faults.guard("decode", frame.id), time_limit(self._limit_s, "reading it"):
-            return (under_way or pool.submit(self._shared.load, frame, self._config.lift)).result()
+        reading = under_way or pool.submit(self._shared.load, frame, self._config.lift)
+        with faults.guard("decode", frame.id):
+            if reading.done():  # a limit costs a thread, which is more than a small view costs to read
+                return reading.result()
+            with time_limit(self._limit_s, "reading it"):
+                return reading.result()
         return None
 
     def _seen(self, scene: str, batch: list[LoadedView], faults: Faults, tries: Tries) -> dict[str, Encoded]:

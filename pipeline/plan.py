@@ -91,7 +91,8 @@ def plan_scene(
     for targets in (part for block in blocks for part in _cut(block, sources)):
         replaces = any(scene.frames[target].id in done for target in targets)
         needed = _needed(scene.frames, targets, sources, config.lift, reach)
-        chunk = _chunk(scene, targets, sources, fingerprints, needed, replaces)
+        through = _looked_through(scene.frames, targets, sources, config.lift, reach)
+        chunk = _chunk(scene, targets, sources, fingerprints, needed, through, replaces)
         parts = _parts(scene.frames, targets, sources, config.lift, reach, origin) if origin else ()
         chunks.append(replace(chunk, parts=parts))
     resumed = tuple(frame.id for i, frame in enumerate(scene.frames) if current[i])
@@ -124,12 +125,13 @@ def narrowed(chunk: Chunk, targets: Sequence[int], lift: LiftConfig, reach: int)
         reach: how many steps of sources the targets look through.
     """
     needed = sorted(_needed(chunk.frames, targets, chunk.sources, lift, reach))
+    through = _looked_through(chunk.frames, targets, chunk.sources, lift, reach)
     place = {view: position for position, view in enumerate(needed)}
     return replace(
         chunk,
         frames=tuple(chunk.frames[view] for view in needed),
         targets=tuple(place[target] for target in targets),
-        sources=tuple(tuple(place[s] for s in chunk.sources[view] if s in place) for view in needed),
+        sources=tuple(tuple(place[s] for s in chunk.sources[v]) if v in through else () for v in needed),
         fingerprints=("",) * len(targets),
         parts=(),
     )
@@ -226,15 +228,17 @@ def _chunk(
     sources: Sources,
     fingerprints: Sequence[str],
     needed: set[int],
+    through: set[int],
     staged: bool,
 ) -> Chunk:
+    """A chunk; in a long scene most of its views are looked at last, and nobody asks for the sources of those."""
     place = {view: position for position, view in enumerate(sorted(needed))}
     return Chunk(
         scene=scene.id,
         name=f"{targets[0]:06d}",
         frames=tuple(scene.frames[view] for view in place),
         targets=tuple(place[target] for target in targets),
-        sources=tuple(tuple(place[s] for s in sources[view] if s in place) for view in place),
+        sources=tuple(tuple(place[s] for s in sources[view]) if view in through else () for view in place),
         fingerprints=tuple(fingerprints[target] for target in targets),
         staged=staged,
     )
@@ -244,9 +248,16 @@ def _needed(
     frames: Sequence[Frame], targets: Sequence[int], sources: Sources, lift: LiftConfig, reach: int
 ) -> set[int]:
     """Targets, their sources, where those are corrected theirs, and whatever is swept for the depth of any of these."""
-    looked_at = _reached(targets, sources, reach)
-    swept = {view for view in looked_at if geometry_of(frames[view], lift) == "rgb"}
-    return looked_at | {s for view in swept for s in sources[view]}
+    through = _looked_through(frames, targets, sources, lift, reach)
+    return through | {s for view in through for s in sources[view]}
+
+
+def _looked_through(
+    frames: Sequence[Frame], targets: Sequence[int], sources: Sources, lift: LiftConfig, reach: int
+) -> set[int]:
+    """Views whose sources matter: those through which targets look, and whatever is swept among what they look at."""
+    swept = {view for view in _reached(targets, sources, reach) if geometry_of(frames[view], lift) == "rgb"}
+    return _reached(targets, sources, reach - 1) | swept
 
 
 def _reached(targets: Sequence[int], sources: Sources, reach: int) -> set[int]:

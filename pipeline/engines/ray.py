@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
-from schemas.scene import chunk_from_json, chunk_to_json
+from schemas.scene import Frame, chunk_from_json, chunk_to_json, frame_from_json, frame_to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,7 +142,7 @@ class RayEngine:
     def _dataset(self, jobs: Sequence[Job], bundles: Sequence[Bundle], ledger: Any) -> Dataset:
         import ray.data
 
-        rows = [{"payload": pack(bundle)} for bundle in bundles]
+        rows = [{"payload": payload} for payload in packed(bundles)]
         return ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
             ChunkActor,
             batch_size=1,
@@ -177,6 +178,7 @@ class ChunkActor:
         self._allowed = jobs[0].config.engine.attempts
         self._worker = self._start()
         self._metrics = WorkerMetrics()
+        self._unpack = Unpacker()
 
     def _start(self) -> Worker | Lift3DError:
         import ray
@@ -199,7 +201,7 @@ class ChunkActor:
         """[`payload`] -> [`status`]: a status a unit of each row's bundle."""
         import pyarrow as pa
 
-        bundles = [unpack(payload) for payload in batch["payload"].to_pylist()]
+        bundles = [self._unpack(payload) for payload in batch["payload"].to_pylist()]
         texts = [status.to_json() for bundle in bundles for status in self._work_on(bundle)]
         return pa.table({"status": pa.array(texts, pa.string())})
 
@@ -259,13 +261,40 @@ def _gist(error: Exception) -> str:
     return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 
-def pack(bundle: Bundle) -> bytes:
-    """A bundle as a row's payload, about 200 bytes a view."""
-    units = [[unit.operator, chunk_to_json(unit.chunk)] for unit in bundle]
-    return zlib.compress(json.dumps(units).encode(), level=1)
+def packed(bundles: Sequence[Bundle]) -> list[bytes]:
+    """Bundles as payloads of rows. A view is written down once, however many chunks look at it."""
+    texts: dict[int, str] = {}
+    return [_pack(bundle, texts) for bundle in bundles]
 
 
-def unpack(payload: bytes) -> Bundle:
-    """Inverse of `pack`."""
-    units = json.loads(zlib.decompress(payload))
-    return tuple(Unit(operator, chunk_from_json(chunk)) for operator, chunk in units)
+def _pack(bundle: Bundle, texts: dict[int, str]) -> bytes:
+    """A line for the units, their views by the numbers of the lines that follow: one a view."""
+    frames = {id(frame): frame for unit in bundle for frame in unit.chunk.frames}
+    place = {key: line for line, key in enumerate(frames)}
+    units = [
+        [
+            unit.operator,
+            [place[id(frame)] for frame in unit.chunk.frames],
+            chunk_to_json(replace(unit.chunk, frames=())),
+        ]
+        for unit in bundle
+    ]
+    texts.update({key: json.dumps(frame_to_json(frame)) for key, frame in frames.items() if key not in texts})
+    return zlib.compress("\n".join([json.dumps(units), *(texts[key] for key in frames)]).encode(), level=1)
+
+
+class Unpacker:
+    """Inverse of `packed`, bundle by bundle. What is left of a view from the bundle before is not read again."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, Frame] = {}
+
+    def __call__(self, payload: bytes) -> Bundle:
+        """A row's bundle."""
+        head, *lines = zlib.decompress(payload).decode().split("\n")
+        self._frames = {line: self._frames.get(line) or frame_from_json(json.loads(line)) for line in lines}
+        frames = [self._frames[line] for line in lines]
+        return tuple(
+            Unit(operator, replace(chunk_from_json(chunk), frames=tuple(frames[line] for line in views)))
+            for operator, views, chunk in json.loads(head)
+        )
