@@ -232,7 +232,8 @@ def save_model(folder: Path, name: str, **preprocessing: Any) -> Path:
         torch.manual_seed(0)
         model = MODELS[name]()
         for parameter in model.parameters():  # heads start at zero or near it: all classes would score alike
-            torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=2 * parameter[0].numel() ** -0.5)
     with quiet():
         model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({**SQUARE, **IMAGENET, **preprocessing}))

@@ -68,7 +68,9 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", [*SEMANTIC, *SCIPY])
 def test_classes_at_the_models_own_size_are_those_of_transformers(name: str, tiny: Folder, make_batch: Any) -> None:
     operator, batch = build(tiny(name)), make_batch((2, SIDE, SIDE))
-    scores = operator.decode(operator.encode(batch), (SIDE, SIDE))
+    found = operator.encode(batch)
+    found = found / found.std() if name in SEMANTIC else found  # random logits of MobileViT are all but 0
+    scores = operator.decode(found, (SIDE, SIDE))
     network = operator._model.network
     with quiet(), torch.inference_mode():
         found = network(
@@ -79,7 +81,7 @@ def test_classes_at_the_models_own_size_are_those_of_transformers(name: str, tin
     ours = scores.argmax(1)
     assert (ours == theirs)[kept].float().mean() > 0.999 and kept.float().mean() > 0.2
     assert (scores.sum(1) == 0)[~kept].float().mean() > 0.999 or kept.all()
-    assert len(ours[kept].unique()) > 1
+    assert scores.std((2, 3)).max() > 1e-4, "not the same everywhere"
 
 
 def post_processed(name: str, found: Any) -> list[torch.Tensor]:
