@@ -21,6 +21,7 @@ EXTRAS = (
     "edges",
     "ncnn",
     "diffusers",
+    "hf",
     "words",
     "benchmark",
     "testing",
