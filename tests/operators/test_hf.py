@@ -24,6 +24,7 @@ SEMANTIC = ("segformer", "upernet", "beit", "data2vec", "mobilevit", "dpt_segmen
 DEPTHS = ("dpt_depth", "depth_anything")
 FEATURES = ("dinov2", "dinov3", "vit")
 FAMILIES = (*SEMANTIC, *SCIPY, "clipseg", *DEPTHS, *FEATURES)
+QUICK = ("segformer", "clipseg", "depth_anything", "vit")
 Folder = Callable[[str], Path]
 
 
@@ -50,7 +51,9 @@ def options(name: str) -> dict[str, Any]:
     return {"prompts": ["a chair", "a lamp"]} if name == "clipseg" else {}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_every_family_keeps_the_contract(name: str, tiny: Folder, operator_contract: Any) -> None:
     operator_contract(f"hf:{tiny(name)}", options(name), variation={**options(name), "stride": 8}, elsewhere=False)
 
