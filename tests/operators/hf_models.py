@@ -217,11 +217,51 @@ def vit() -> Any:
     return ViTModel(ViTConfig(**_vit(16)))
 
 
+def mobilenet() -> Any:
+    from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
+
+    return MobileNetV2ForSemanticSegmentation(MobileNetV2Config(depth_multiplier=0.25, **_named()))
+
+
+def mobilevit2() -> Any:
+    from transformers import MobileViTV2Config, MobileViTV2ForSemanticSegmentation
+
+    few = {"base_attn_unit_dims": [16] * 3, "n_attn_blocks": [1] * 3, "width_multiplier": 0.25}
+    return MobileViTV2ForSemanticSegmentation(MobileViTV2Config(**few, **_named()))
+
+
+def dinov2_registers() -> Any:
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**_vit(14), mlp_ratio=1))
+
+
+def zoedepth() -> Any:
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation
+
+    backbone = BeitConfig(**_vit(16), out_indices=[1, 2, 3, 4], reshape_hidden_states=False)
+    bins = [{"n_bins": 4, "min_depth": 0.001, "max_depth": 10.0, "name": None}]
+    return ZoeDepthForDepthEstimation(
+        ZoeDepthConfig(
+            backbone_config=backbone,
+            backbone_hidden_size=16,
+            neck_hidden_sizes=[8] * 4,
+            fusion_hidden_size=8,
+            bottleneck_features=8,
+            num_relative_features=8,
+            bin_configurations=bins,
+            num_attractors=[2, 1, 1, 1],
+            bin_embedding_dim=8,
+        )  # fmt: skip
+    )
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     one.__name__: one
     for one in (
         *(segformer, upernet, beit, data2vec, mobilevit, dpt_segmentation, mask2former, maskformer, oneformer, eomt),
         *(clipseg, dpt_depth, depth_anything, dinov2, dinov3, vit),
+        *(mobilenet, mobilevit2, dinov2_registers, zoedepth),
     )
 }
 

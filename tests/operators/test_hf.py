@@ -23,7 +23,8 @@ SCIPY = ("mask2former", "maskformer", "oneformer", "eomt")
 SEMANTIC = ("segformer", "upernet", "beit", "data2vec", "mobilevit", "dpt_segmentation")
 DEPTHS = ("dpt_depth", "depth_anything")
 FEATURES = ("dinov2", "dinov3", "vit")
-FAMILIES = (*SEMANTIC, *SCIPY, "clipseg", *DEPTHS, *FEATURES)
+MORE = ("mobilenet", "mobilevit2", "dinov2_registers", "zoedepth")
+FAMILIES = (*SEMANTIC, *SCIPY, "clipseg", *DEPTHS, *FEATURES, *MORE)
 QUICK = ("segformer", "clipseg", "depth_anything", "vit")
 Folder = Callable[[str], Path]
 
