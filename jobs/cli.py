@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs import benchmark_commands, operator_commands, store_commands, trust_commands
-from jobs.options import AsJson, InLabelSet, Limit, Reader, Scenes, Settings, Source, Store, Unmapped
+from jobs.options import AsJson, InLabelSet, License, Limit, Reader, Scenes, Settings, Source, Store, Unmapped
 from jobs.output import print_json as _print_json
 from jobs.output import set_up_output
 
@@ -79,6 +79,7 @@ def label(
     ] = None,
     label_set: InLabelSet = None,
     unmapped: Unmapped = "error",
+    license_: License = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and label nothing.")] = False,
     retry_quarantined: RetryQuarantined = False,
     explain_plan: ExplainPlan = False,
@@ -98,6 +99,7 @@ def label(
         "reader.limit": limit,
         "lift.method": lift,
         "lift.mode": mode,
+        "operator.license": license_,
         "engine.kind": engine,
         "engine.events": events if events in (None, "-") else located(events, "events"),
     }

@@ -7,28 +7,31 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.options import AsJson, Reader, Settings
+from jobs.options import AsJson, License, Reader, Settings
 from jobs.output import print_json
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-def operators(context: typer.Context, as_json: AsJson = False) -> None:
+def operators(context: typer.Context, license_: License = None, as_json: AsJson = False) -> None:
     """List the 2D operators that are built in or registered by installed packages.
 
-    Example: lift3d operators
+    With --license commercial, those whose weights allow it, and those where it depends on the weights that you name.
+
+    Example: lift3d operators --license commercial
     """
     if context.invoked_subcommand is not None:
         return
     from pipeline.operators import list_operators
 
-    found = list_operators()
+    found = [info for info in list_operators() if license_ != "commercial" or info.commercial in ("yes", "depends")]
     if as_json:
-        print_json([asdict(info) for info in found])
+        print_json([{**asdict(info), "commercial": info.commercial} for info in found])
         return
     for info in found:
-        print(f"{info.name}\n    {info.summary}\n    kind: {info.kind}; needs: {info.needs}; licence: {info.licence}")
+        licence = f"{info.licence} (commercial use: {info.commercial})"
+        print(f"{info.name}\n    {info.summary}\n    kind: {info.kind}; needs: {info.needs}; licence: {licence}")
 
 
 @app.command()

@@ -20,6 +20,10 @@ InLabelSet = Annotated[
     str | None,
     typer.Option("--label-set", metavar="NAME", help="Write labels of this label set (docs/label_spaces.md)."),
 ]
+License = Annotated[
+    Literal["any", "commercial"] | None,
+    typer.Option("--license", help="commercial: refuse weights whose licence does not allow that, or is not known."),
+]
 Unmapped = Annotated[
     Literal["error", "ignore"],
     typer.Option(help="Classes without a counterpart there: refuse the operator, or give their pixels the ignore id."),

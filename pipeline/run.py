@@ -238,6 +238,7 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
             "lift": config.lift.model_dump(mode="json", exclude={"weights"}),
             "model_sha256": plan.weights_sha256,
             "operator_fingerprint": operator.fingerprint(),
+            "weights": [weights.to_json() for weights in plan.weights],
         },
     )
     resolved = config.engine.model_copy(update={"device": engine.device})

@@ -19,6 +19,7 @@ from schemas.record import QuarantineRecord
 from schemas.scene import Chunk, Frame, Scene, SceneRef
 
 if TYPE_CHECKING:
+    from pipeline.operators.licences import Weights
     from pipeline.protocols import Operator
     from pipeline.store import Store
     from pipeline.store.attempts import Note
@@ -37,6 +38,7 @@ class Survey:
         weights_sha256: of the lift's checkpoint, None for the analytic lift.
         plans: one a readable scene, most work first.
         unreadable: a row for each scene that could not be read at all.
+        weights: the operator's, with their licences.
     """
 
     operator: Operator
@@ -44,6 +46,7 @@ class Survey:
     weights_sha256: str | None
     plans: tuple[ScenePlan, ...]
     unreadable: tuple[QuarantineRecord, ...]
+    weights: tuple[Weights, ...]
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -142,6 +145,7 @@ class _Pass:
     slug: str
     weights_sha256: str | None
     known: _Known
+    weights: tuple[Weights, ...]
 
     def wants(self, ref: SceneRef) -> bool:
         """Whether a scene is to be planned at all."""
@@ -152,14 +156,18 @@ class _Pass:
         found = list(looks)
         plans = sorted((p for p in found if isinstance(p, ScenePlan)), key=lambda plan: (-plan.targets, plan.scene))
         unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
-        return Survey(self.operator, self.slug, self.weights_sha256, tuple(plans), unreadable)
+        return Survey(self.operator, self.slug, self.weights_sha256, tuple(plans), unreadable, self.weights)
 
 
 def _pass(config: LabelingConfig, store: Store, *, only_quarantined: bool) -> _Pass:
     from pipeline.operators import build_operator
+    from pipeline.operators.licences import check_commercial, weights_of
     from pipeline.store import operator_slug
 
     operator = build_operator(config.operator.sole, config.operator.kwargs, "cpu")
+    told = weights_of(operator, config.operator.weights_license)
+    if config.operator.license == "commercial":
+        check_commercial(config.operator.sole, told)
     slug = operator_slug(config.operator.sole)
     weights = weights_sha256(config.lift)
     known = _Known(
@@ -170,7 +178,7 @@ def _pass(config: LabelingConfig, store: Store, *, only_quarantined: bool) -> _P
         hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
         quarantined=quarantine_reasons(store.uri, slug) if only_quarantined else None,
     )
-    return _Pass(config, operator, slug, weights, known)
+    return _Pass(config, operator, slug, weights, known, told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ class OperatorConfig(_Section):
     """Keyword arguments of the operator; of a list, those of each by its SPEC: `{SPEC: {key: value}}`."""
     batch_size: int = Field(4, ge=1)
     """Images an encode call; results do not depend on it."""
+    license: Literal["any", "commercial"] = "any"
+    """commercial: refuse operators whose weights' licence does not allow commercial use, or is not known."""
+    weights_license: str | None = Field(None, min_length=1)
+    """Licence of weights that say nothing of theirs: an SPDX id such as apache-2.0, or own."""
 
     @model_validator(mode="after")
     def _check(self) -> OperatorConfig:

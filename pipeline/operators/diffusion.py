@@ -7,19 +7,13 @@ only, complete or not at all, and no code that a folder or a repository brings.
 from __future__ import annotations
 
 import json
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.operators.model_folder import hashable, load_network, model_folder, quiet, read_config
 from pipeline.operators.weights import LOAD_ERRORS, summary, tensors_sha256
 from schemas.errors import ConfigError, MissingWeightsError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PIPELINES = {
     "StableDiffusionInstructPix2PixPipeline": "StableDiffusionInstructPix2PixPipeline",
@@ -30,8 +24,6 @@ PIPELINES = {
 INSTRUCT = "StableDiffusionInstructPix2PixPipeline"
 NETWORKS = ("text_encoder", "unet", "vae")
 CONFIGS = (*(f"{part}/config.json" for part in NETWORKS), "scheduler/scheduler_config.json")
-PASSING = ("transformers_version", "torch_dtype", "dtype")
-"""Keys of a config that say who wrote it, not what the network computes."""
 PACKAGES = "pip install 'lift3d-labeling[diffusers]'"
 OFFLINE = (
     "without internet: download the model elsewhere and name its folder, edit:/path, with model_index.json, "
@@ -48,12 +40,14 @@ class Diffusion:
         instruct: whether it follows instructions (InstructPix2Pix), else it draws an image anew from a noisy one.
         cell: pixels that a latent covers.
         digest: of weights and of configs that matter.
+        folder: where it is.
     """
 
     pipeline: Any
     instruct: bool
     cell: int
     digest: str
+    folder: Path
 
 
 def load_diffusion(name: str, dtype: str, device: str) -> Diffusion:
@@ -71,11 +65,11 @@ def load_diffusion(name: str, dtype: str, device: str) -> Diffusion:
     except ImportError as error:
         raise MissingWeightsError(f"edit needs diffusers and transformers: {error}", remedy=PACKAGES) from None
     with quiet():
-        folder = _folder(name)
+        folder = model_folder(name, "edit", lambda cached: _from_hub(name, cached), _is_complete, OFFLINE)
         kind = _kind(folder, name)
         try:
             parts = _parts(folder, dtype)
-            configs = json.dumps([_config(folder / path) for path in CONFIGS], sort_keys=True)
+            configs = json.dumps([read_config(folder / path) for path in CONFIGS], sort_keys=True)
         except (*LOAD_ERRORS, ValueError, TypeError, ImportError) as error:
             raise MissingWeightsError(f"edit: cannot load {name}: {summary(error)}", remedy=OFFLINE) from error
         _check_channels(parts, kind, name)
@@ -84,51 +78,10 @@ def load_diffusion(name: str, dtype: str, device: str) -> Diffusion:
         ).to(device)
     pipeline.set_progress_bar_config(disable=True)
     weights = {
-        f"{part}.{key}": _hashable(tensor) for part in NETWORKS for key, tensor in parts[part].state_dict().items()
+        f"{part}.{key}": hashable(tensor) for part in NETWORKS for key, tensor in parts[part].state_dict().items()
     }
-    return Diffusion(
-        pipeline, kind == INSTRUCT, pipeline.vae_scale_factor, f"{kind}:{tensors_sha256(weights)}:{configs}"
-    )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars, notes and warnings; their settings are put back afterwards."""
-    from diffusers.utils import logging as ours
-    from transformers.utils import logging as theirs
-
-    before = [(module, module.get_verbosity(), module.is_progress_bar_enabled()) for module in (ours, theirs)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for module, _, _ in before:
-            module.set_verbosity(module.CRITICAL)
-            module.disable_progress_bar()
-        try:
-            yield
-        finally:
-            for module, verbosity, bars in before:
-                module.set_verbosity(verbosity)
-                if bars:
-                    module.enable_progress_bar()
-
-
-def _folder(name: str) -> Path:
-    """The model's folder: the one named, the hub's cache, or a download."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        raise MissingWeightsError(f"edit: there is no folder {name}, and it is no hub id (owner/name)", remedy=OFFLINE)
-    try:
-        cached = _from_hub(name, local_files_only=True)
-        if _is_complete(cached):
-            return cached
-    except (*LOAD_ERRORS, ValueError):
-        pass  # not in the cache, or not wholly
-    try:
-        return _from_hub(name, local_files_only=False)
-    except (*LOAD_ERRORS, ValueError) as error:
-        raise MissingWeightsError(f"edit: cannot load {name}: {summary(error)}", remedy=OFFLINE) from error
+    digest = f"{kind}:{tensors_sha256(weights)}:{configs}"
+    return Diffusion(pipeline, kind == INSTRUCT, pipeline.vae_scale_factor, digest, folder)
 
 
 def _from_hub(name: str, local_files_only: bool) -> Path:
@@ -149,7 +102,7 @@ def _without_weights(folder: Path) -> list[str]:
 def _kind(folder: Path, name: str) -> str:
     """The class of diffusers that edits with the folder's networks."""
     try:
-        found = _config(folder / "model_index.json", private=True).get("_class_name")
+        found = read_config(folder / "model_index.json", private=True).get("_class_name")
     except (OSError, ValueError) as error:
         raise MissingWeightsError(f"edit: {name} has no model_index.json: {summary(error)}", remedy=OFFLINE) from error
     if not isinstance(found, str) or found not in PIPELINES:
@@ -166,13 +119,6 @@ def _kind(folder: Path, name: str) -> str:
     return PIPELINES[found]
 
 
-def _config(path: Path, private: bool = False) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds no JSON object")
-    return {key: value for key, value in content.items() if private or (key[0] != "_" and key not in PASSING)}
-
-
 def _parts(folder: Path, dtype: str) -> dict[str, Any]:
     """Networks, tokenizer and scheduler."""
     import torch
@@ -181,29 +127,18 @@ def _parts(folder: Path, dtype: str) -> dict[str, Any]:
 
     kind = getattr(torch, dtype)
     return {
-        "text_encoder": _network(CLIPTextModel, folder / "text_encoder", dtype=kind),
-        "unet": _network(UNet2DConditionModel, folder / "unet", torch_dtype=kind),
-        "vae": _network(AutoencoderKL, folder / "vae", torch_dtype=kind),
+        "text_encoder": load_network(CLIPTextModel, folder / "text_encoder", dtype=kind),
+        "unet": load_network(UNet2DConditionModel, folder / "unet", torch_dtype=kind),
+        "vae": load_network(AutoencoderKL, folder / "vae", torch_dtype=kind),
         "tokenizer": CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True),
         "scheduler": _scheduler(folder / "scheduler"),
     }
 
 
-def _network(factory: Any, folder: Path, **dtype: Any) -> Any:
-    """A network with every weight from the file. Raises ValueError where the file lacks some: they would be random."""
-    network, info = factory.from_pretrained(
-        str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **dtype
-    )
-    absent = sorted(map(str, {*info["missing_keys"], *info["mismatched_keys"]}))
-    if absent:
-        raise ValueError(f"{folder.name} lacks weights of {len(absent)} tensors, {absent[0]} for one")
-    return network.eval().requires_grad_(False)
-
-
 def _scheduler(folder: Path) -> Any:
     import diffusers
 
-    name = _config(folder / "scheduler_config.json", private=True).get("_class_name")
+    name = read_config(folder / "scheduler_config.json", private=True).get("_class_name")
     found = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
         raise ValueError(f"the scheduler is a {name!r:.80}, which diffusers does not have")
@@ -219,10 +154,3 @@ def _check_channels(parts: dict[str, Any], kind: str, name: str) -> None:
             f"edit: the UNet of {name} takes {given} channels, expected {expected} (latents of {latent})",
             remedy="take a model of instructions or of images from texts; those for inpainting and depth are others",
         )
-
-
-def _hashable(tensor: Tensor) -> Tensor:
-    """The tensor in a type that numpy has."""
-    import torch
-
-    return tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor

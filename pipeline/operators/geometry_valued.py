@@ -61,7 +61,12 @@ class Depth:
 
     def __init__(self, operator: Operator) -> None:
         _check(operator, "depth", "scalar", "")
-        self._operator = operator
+        if _is_relative(operator):
+            raise ConfigError(
+                f"depth({operator.name}): expected metric depth, found inverse depth up to scale and shift",
+                remedy="take a model of metric depth, or label with the operator itself",
+            )
+        self._operator, self.members = operator, (operator,)
         self.name = f"depth({operator.name})"
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
@@ -101,7 +106,7 @@ class Normals:
         _check(operator, "normals", "features", ": three channels, a normal")
         if axes not in AXES:
             raise ConfigError(f"normals: axes is {axes!r}, expected {' or '.join(AXES)}")
-        self._operator, self._axes = operator, axes
+        self._operator, self.members, self._axes = operator, (operator,), axes
         self.name, self.stride = f"normals({operator.name})", operator.stride
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
@@ -133,6 +138,11 @@ def _check(operator: Any, name: str, kind: Kind, what: str) -> None:
         raise ConfigError(f"{name} is made of an operator, found {operator!r}", remedy=f"{name}(SPEC)")
     if operator.kind != kind:
         raise ConfigError(f"{name}({operator.name}): expected an operator of kind {kind}{what}, found {operator.kind}")
+
+
+def _is_relative(operator: Any) -> bool:
+    """Whether an operator, or any that it is made of, predicts depth up to scale and shift."""
+    return bool(getattr(operator, "relative", False)) or any(map(_is_relative, getattr(operator, "members", ())))
 
 
 def _finished(operator: Operator, batch: FrameBatch[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.operators import vit
 from pipeline.operators.grid import upsample
+from pipeline.operators.licences import Weights
 from pipeline.operators.vit_features import block_features, fit_to_patches
 from pipeline.operators.weights import tensors_sha256
 from schemas.errors import ConfigError, MissingWeightsError
@@ -70,6 +71,10 @@ class Indoor:
     def fingerprint(self) -> str:
         """Backbone, head and stride."""
         return f"indoor:{VERSION}:{vit.WEIGHTS_SHA256}:{self._head_sha256}:{self.stride}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (vit.WEIGHTS, Weights("head of indoor", "apache-2.0"))
 
 
 def centred(features: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Letterbox:
             raise ConfigError(f"letterbox: policy {policy!r}, side {side!r}: expected letterbox or stretch, and pixels")
         self._operator, self._box, self._policy = operator, (box[0], box[1]), policy
         self._told = box[0] if box[0] == box[1] else box
+        self.members = (operator,)
         self.name, self.kind, self.label_set = f"letterbox({operator.name})", operator.kind, operator.label_set
         self.stride = (stride or operator.stride) if operator.kind == "features" else 1
 
@@ -89,14 +90,21 @@ class Letterbox:
         return max(1, round(height * wide / width)), wide
 
     def _boxed(self, images: Tensor, inner: tuple[int, int]) -> Tensor:
-        from torch.nn.functional import interpolate, pad
+        from torch.nn.functional import pad
 
-        smaller = interpolate(smoothed(images, inner), size=inner, mode="bilinear", align_corners=False)
-        return pad(smaller, (0, self._box[1] - inner[1], 0, self._box[0] - inner[0]), mode="replicate").clamp(0, 1)
+        margins = (0, self._box[1] - inner[1], 0, self._box[0] - inner[0])
+        return pad(resized(images, inner), margins, mode="replicate").clamp(0, 1)
 
     def _cameras(self, cameras: tuple[Camera, ...], inner: tuple[int, int]) -> tuple[Camera, ...]:
         content = [camera.resized(*inner) for camera in cameras]
         return tuple(replace(camera, height=self._box[0], width=self._box[1]) for camera in content)
+
+
+def resized(images: Tensor, inner: tuple[int, int]) -> Tensor:
+    """Images [B, 3, H, W] at another size, without aliases and without moving anything."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(smoothed(images, inner), size=inner, mode="bilinear", align_corners=False)
 
 
 def smoothed(images: Tensor, inner: tuple[int, int]) -> Tensor:
@@ -121,7 +129,7 @@ def smoothed(images: Tensor, inner: tuple[int, int]) -> Tensor:
     return images
 
 
-def fetched(maps: Tensor, stride: int, inner: tuple[int, int], size: tuple[int, int], cell: int) -> Tensor:
+def fetched(maps: Tensor, stride: float, inner: tuple[int, int], size: tuple[int, int], cell: int) -> Tensor:
     """What maps of a resized image say at the cells of the image itself, bilinearly.
 
     Args:

@@ -103,11 +103,12 @@ class OutputCard(_Section):
 
 
 class OnnxCard(_Section):
-    """The card as a whole."""
+    """The card as a whole; `license` is that of the weights, as SPDX writes it in small letters."""
 
     input: InputCard = InputCard()
     size: SizeCard = SizeCard()
     output: OutputCard
+    license: str = "unknown"
 
     @model_validator(mode="after")
     def _check(self) -> OnnxCard:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.operators.class_channels import channel_classes
 from pipeline.operators.grid import grid_size, upsample
 from pipeline.operators.letterbox import Letterbox
+from pipeline.operators.licences import Weights
 from pipeline.operators.onnx_card import OnnxCard, read_card
 from pipeline.operators.onnx_session import open_session, pick, runtime_errors
 from pipeline.operators.pixels import brought_file, file_digest
@@ -49,13 +50,19 @@ class OnnxNetwork:
 
     def __init__(self, file: Path, card: OnnxCard, device: str) -> None:
         self._session, files = open_session(file, device)
+        self._weights = Weights(f"onnx:{file.name}", card.license)
         self._card, self.kind, self.stride = card, card.output.kind, card.output.stride
         self._input = pick("input", card.input.name, self._session.get_inputs())
         self._output = pick("output", card.output.name, self._session.get_outputs())
         _check_input(self._input, card, len(self._session.get_inputs()))
         self.label_set: LabelSet | None = self._tried()
-        told = f"{file_digest(*files)} {card.model_dump_json()} {self.label_set and self.label_set.model_dump_json()}"
+        card_told = card.model_dump_json(exclude={"license"})
+        told = f"{file_digest(*files)} {card_told} {self.label_set and self.label_set.model_dump_json()}"
         self._told = hashlib.sha256(told.encode()).hexdigest()
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """The file, and the licence that its card states."""
+        return (self._weights,)
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
         """Maps [B, C, ceil(H / stride), ceil(W / stride)]; of ids, one-hot."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.operators.grid import upsample
-from pipeline.operators.prompts import DEFAULT_TEMPLATES, Vocabulary, vocabulary
+from pipeline.operators.licences import UNKNOWN, Weights, cached_weights, folder_weights
+from pipeline.operators.prompts import DEFAULT_TEMPLATES, Vocabulary, vocabulary, without_background
 from pipeline.operators.vit_features import fit_to_patches, normalise
 from pipeline.operators.weights import LOAD_ERRORS, summary, tensors_sha256
 from schemas.errors import ConfigError, MissingWeightsError
@@ -44,6 +46,8 @@ class OpenClip:
         label_set: the built-in label set that the ids come from; `prompts`, if given, picks some of its classes by
             name. Without it, the prompts' classes are numbered from 1.
         templates: sentences with {} for the prompt, averaged.
+        background: prompts of what is none of the classes ("background", "other things"): pixels that one of them suits
+            best get the ignore id.
         attention: how the last block is changed: clearclip, maskclip, sclip, or full (not at all).
         stride: pixels a cell, none takes the patch; images are resized so that a cell becomes one patch.
         device: torch device.
@@ -59,13 +63,14 @@ class OpenClip:
         prompts: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         label_set: str | None = None,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
+        background: Sequence[str] = (),
         attention: Attention = "clearclip",
         stride: int | None = None,
         device: str = "cpu",
     ) -> None:
         if attention not in get_args(Attention):
             raise ConfigError(f"open_clip: attention {attention!r}, expected one of {', '.join(get_args(Attention))}")
-        self._words = vocabulary(prompts, label_set, templates)
+        self._words = vocabulary(prompts, label_set, templates, background)
         self.label_set = self._words.label_set
         self.attention = attention
         model, tokenizer = _load(weights)
@@ -73,6 +78,7 @@ class OpenClip:
         self._visual: Any = model.visual
         self._patch = int(self._visual.patch_size[0])
         self.stride = stride or self._patch
+        self._source = _weights_of(weights)
         self._scale = float(model.logit_scale.exp())
         self._texts = _embed_texts(model, tokenizer, self._words, device)
         self._digest = tensors_sha256(model.state_dict())
@@ -92,17 +98,22 @@ class OpenClip:
         return torch.cat(maps)
 
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Lifted embeddings [B, D, h, w] -> class probabilities [B, K, H, W]."""
+        """Lifted embeddings [B, D, h, w] -> class probabilities [B, K, H, W], zero where background is likelier."""
         import torch
         from torch.nn.functional import normalize
 
         cosine = torch.einsum("kd,bdhw->bkhw", self._texts, normalize(features, dim=1))
-        return upsample(self._scale * cosine, self.stride, size).softmax(dim=1)
+        scores = upsample(self._scale * cosine, self.stride, size).softmax(dim=1)
+        return without_background(scores, len(self._words.sentences))
 
     def fingerprint(self) -> str:
         """Weights, words and settings."""
-        settings = repr((self._words.model_dump_json(), self.attention, self.stride))
+        settings = repr((self._words.told(), self.attention, self.stride))
         return f"open_clip:{VERSION}:{self._digest}:{hashlib.sha256(settings.encode()).hexdigest()}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (self._source,)
 
 
 def dense_tokens(visual: Any, images: Tensor, attention: Attention) -> Tensor:
@@ -194,6 +205,21 @@ def _split(weights: str) -> tuple[str, str | None]:
     return name, pretrained
 
 
+def _weights_of(weights: str) -> Weights:
+    """Where weights come from; their licence by the card in the folder or in the hub's local cache."""
+    from open_clip import get_pretrained_cfg
+
+    source = f"open_clip:{weights}"
+    name, pretrained = _split(weights)
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        return Weights(f"open_clip:local-dir:{folder.name}", folder_weights(source, folder).licence)
+    if pretrained is not None and Path(pretrained).exists():
+        return Weights(f"open_clip:{name}/{Path(pretrained).name}", UNKNOWN)
+    hub = (get_pretrained_cfg(name, pretrained) or {}).get("hf_hub") if pretrained else name.removeprefix("hf-hub:")
+    return cached_weights(source, str(hub or "").strip("/"))
+
+
 def _check_architecture(visual: Any, name: str) -> None:
     from open_clip.transformer import VisionTransformer
     from torch import nn
@@ -208,10 +234,11 @@ def _check_architecture(visual: Any, name: str) -> None:
 
 
 def _embed_texts(model: Any, tokenizer: Any, words: Vocabulary, device: str) -> Tensor:
-    """[K, D]: unit-length mean of each class's sentences."""
+    """[K + N, D]: unit-length mean of the sentences of each class and of each background prompt."""
     import torch
     from torch.nn.functional import normalize
 
+    rows = (*words.sentences, *words.background)
     with torch.inference_mode():
-        sentences = [model.encode_text(tokenizer(list(texts)).to(device), normalize=True) for texts in words.sentences]
-        return normalize(torch.stack([rows.mean(0) for rows in sentences]), dim=-1)
+        found = [model.encode_text(tokenizer(list(texts)).to(device), normalize=True) for texts in rows]
+        return normalize(torch.stack([embedded.mean(0) for embedded in found]), dim=-1)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.operators.grid import pad_to_stride
-from pipeline.operators.timm_models import load_timm
+from pipeline.operators.licences import UNKNOWN, Weights
+from pipeline.operators.timm_models import load_timm, timm_weights
 from pipeline.operators.vit_features import block_features, fit_to_patches
 from pipeline.operators.weights import tensors_sha256
 from schemas.errors import ConfigError
@@ -57,17 +58,27 @@ class TimmFeatures:
         stride: pixels a cell; none takes the layer's own. Images are resized so that a cell becomes one of the
             network's: a smaller stride gives a finer map and costs time with its inverse square.
         digest: of the weights and of how images are normalised, computed where absent.
+        weights: where they come from, and their licence.
     """
 
     kind: Kind = "features"
     label_set = None
 
-    def __init__(self, name: str, backbone: Any, cut: Cut, stride: int | None = None, digest: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        backbone: Any,
+        cut: Cut,
+        stride: int | None = None,
+        digest: str = "",
+        weights: Weights | None = None,
+    ) -> None:
         if stride is not None and (type(stride) is not int or stride < 1):
             raise ConfigError(f"{name}: stride is {stride!r}, expected whole pixels, 1 or more")
         self.name, self._backbone, self._cut = name, backbone, cut
         self.stride = stride or cut.cell
         self._digest = digest or _digest(backbone)
+        self._weights = weights or Weights(name, UNKNOWN)
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
         """images [B, 3, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)], independent of the batch size."""
@@ -82,6 +93,10 @@ class TimmFeatures:
     def fingerprint(self) -> str:
         """Weights, layer and stride."""
         return f"{self.name}:{VERSION}:{self._digest}:{self._cut.layer}:{self.stride}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (self._weights,)
 
 
 def _digest(backbone: Any) -> str:
@@ -107,7 +122,8 @@ def timm_features(
     Raises MissingWeightsError, UnknownNameError, or ConfigError for a model or a layer that has no such map.
     """
     backbone = load_timm(weights, "timm").to(device)
-    return TimmFeatures("timm", backbone, cut_of("timm", backbone, layer, stride), stride)
+    told = timm_weights(weights, backbone)
+    return TimmFeatures("timm", backbone, cut_of("timm", backbone, layer, stride), stride, weights=told)
 
 
 def cut_of(name: str, backbone: Any, layer: int | None = None, stride: int | None = None) -> Cut:

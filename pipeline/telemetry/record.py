@@ -273,9 +273,11 @@ class RunRecord:
         if not self._plans:
             return {}
         rows = [row for plan in self._plans for row in plan_rows(plan.slug, plan.plans)]
-        of_each = {plan.slug: plan_totals(plan) for plan in self._plans}
+        counted = {plan.slug: plan_totals(plan) for plan in self._plans}
         names = ("frames", "resumed", "to_do", "set_aside")
-        totals = {name: sum(one[name] for one in of_each.values()) for name in names}
+        totals = {name: sum(one[name] for one in counted.values()) for name in names}
+        weights = {plan.slug: [one.to_json() for one in plan.weights] for plan in self._plans}
+        of_each = {slug: {**counts, "weights": weights[slug]} for slug, counts in counted.items()}
         scenes = len({row["scene"] for row in rows})
         return {"plan": rows, "totals": {"scenes": scenes, **totals}, "operators": of_each}
 

@@ -1,6 +1,7 @@
 """The command line in this process, and datasets made from the sample room."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,18 @@ def lift3d(capsys):
         return exit_.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture
+def few(sample_room: Path, tmp_path: Path) -> Path:
+    """A copy of the sample room with its first views only."""
+    copy = tmp_path / "few"
+    shutil.copytree(sample_room, copy)
+    for kind in ("color", "depth", "pose"):
+        for file in (copy / "scene9002_00" / kind).iterdir():
+            if int(file.stem) >= 3:
+                file.unlink()
+    return copy
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Operators made of others, other label sets and a user's own CLIP weights, through the command line to the store."""
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,18 +13,6 @@ from schemas.crosswalk import crosswalk
 from schemas.label_sets import label_set
 
 FEW = 3
-
-
-@pytest.fixture
-def few(sample_room: Path, tmp_path: Path) -> Path:
-    """A copy of the sample room with its first views only."""
-    copy = tmp_path / "few"
-    shutil.copytree(sample_room, copy)
-    for kind in ("color", "depth", "pose"):
-        for file in (copy / "scene9002_00" / kind).iterdir():
-            if int(file.stem) >= FEW:
-                file.unlink()
-    return copy
 
 
 def last_line(out: str) -> dict:

@@ -90,7 +90,7 @@ def diffusion_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     """Folders of tiny diffusion models: one of instructions, one from images to images."""
     for package in ("diffusers", "transformers"):
         pytest.importorskip(package)
-    from pipeline.operators.diffusion import quiet
+    from pipeline.operators.model_folder import quiet
 
     folder = tmp_path_factory.mktemp("diffusion")
     with quiet():

@@ -59,6 +59,54 @@ def test_the_unchanged_path_is_encode_image(checkpoint: str) -> None:
             assert not torch.allclose(dense_tokens(model.visual, images, changed), tokens, atol=1e-3)
 
 
+def test_pixels_that_background_suits_best_say_nothing(checkpoint: str, make_batch: Any) -> None:
+    batch, size = make_batch((2, 64, 96)), (64, 96)
+    plain = build(checkpoint, prompts=["chair", "table", "sky", "void"])
+    operator = build(checkpoint, background=["sky", "void"])
+    assert operator.label_set.names == ("chair", "table") and operator.label_set.ignore_id == 0
+    theirs = plain.decode(plain.encode(batch), size)
+    ours = operator.decode(operator.encode(batch), size)
+    nothing = theirs[:, 2:].amax(1) > theirs[:, :2].amax(1)
+    assert 0 < nothing.float().mean() < 1
+    torch.testing.assert_close(ours, torch.where(nothing[:, None], 0, theirs[:, :2]))
+    assert operator.fingerprint() != build(checkpoint).fingerprint()
+
+
+def test_no_background_leaves_fingerprints_as_they_were() -> None:
+    words = vocabulary(["chair"], None, ["a {}"])
+    assert words.told() == words.model_dump_json(include={"label_set", "sentences"})
+    assert "sky" in vocabulary(["chair"], None, ["a {}"], ["sky"]).told()
+
+
+def test_every_changed_block_is_its_formula(checkpoint: str) -> None:
+    """The last block, computed again in plain matrices of one head at a time."""
+    model = open_clip.create_model(MODEL, pretrained=checkpoint).eval()
+    visual, images = model.visual, torch.randn(1, 3, 64, 64)
+    *blocks, last = visual.transformer.resblocks
+    with torch.inference_mode():
+        x = visual._embeds(images)
+        for block in blocks:
+            x = block(x)
+        found = {name: dense_tokens(visual, images, name) for name in ("maskclip", "clearclip", "sclip", "full")}
+        attention, mixed = last.attn, {name: [] for name in found}
+        width, heads = x.shape[-1], attention.num_heads
+        q, k, v = (last.ln_1(x)[0] @ attention.in_proj_weight.T + attention.in_proj_bias).split(width, dim=-1)
+        for head in range(heads):
+            part = slice(head * width // heads, (head + 1) * width // heads)
+            a, b, c = q[:, part], k[:, part], v[:, part]
+            scale = (width / heads) ** 0.5
+            qq, kk, qk = ((m @ n.T / scale).softmax(-1) for m, n in ((a, a), (b, b), (a, b)))
+            for name, weights in {"maskclip": torch.eye(len(a)), "clearclip": qq, "sclip": qq + kk, "full": qk}.items():
+                mixed[name].append(weights @ c)
+        for name, parts in mixed.items():
+            out = attention.out_proj(torch.cat(parts, -1))
+            if name in ("sclip", "full"):
+                out = x[0] + out
+                out = out + last.mlp(last.ln_2(out))
+            expected = visual.ln_post(out) @ visual.proj
+            torch.testing.assert_close(found[name][0], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_fingerprints_follow_words_and_settings(checkpoint: str) -> None:
     first = build(checkpoint).fingerprint()
     others = [{"prompts": ["chair", "sofa"]}, {"attention": "sclip"}, {"stride": 8}, {"templates": ["a {}"]}]

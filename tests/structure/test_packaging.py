@@ -23,6 +23,7 @@ EXTRAS = (
     "torchvision",
     "ncnn",
     "diffusers",
+    "hf",
     "words",
     "benchmark",
     "testing",

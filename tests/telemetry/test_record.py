@@ -32,6 +32,8 @@ def test_a_document_is_there_from_the_start_and_tells_everything_in_the_end(sett
     assert first["totals"] == {"scenes": 1, "frames": 24, "resumed": 0, "to_do": 24, "set_aside": 0}
     slug, todo = operator_slug(config.operator.sole), {"frames": 24, "to_do": 24}
     assert first["plan"] == [{"operator": slug, "scene": "scene9002_00", **todo, "chunks": 4, "issues": 0}]
+    (weights,) = first["operators"][slug].pop("weights")
+    assert weights["license"] == "unknown"
     assert first["operators"] == {slug: {**todo, "resumed": 0, "set_aside": 0}}
     assert "summary" not in first
     assert (last["state"], last["run_id"], last["operator"]) == ("finished", summary.run_id, slug)

@@ -49,7 +49,7 @@ class Ensemble:
         self, *operators: Operator, weights: Sequence[float] | None = None, label_set: str | None = None
     ) -> None:
         check_members(self.name, operators)
-        self.operators = operators
+        self.operators = self.members = operators
         self.kind: Kind = _one_kind(operators)
         self.weights = _shares(weights, len(operators))
         self.reads_files = reads_files(operators)

@@ -61,6 +61,7 @@ class Cluster:
             raise ConfigError(f"cluster: k is {k!r:.80}, expected a whole number from 2 to 256")
         _check(self.name, operator)
         self.operator, self.stride, self._k = operator, operator.stride, k
+        self.members = (operator,)
         files = pictures(self.name, images)
         self.label_set = _clusters(k)
         self._told = digest(files)
@@ -96,6 +97,7 @@ class Prototypes:
     def __init__(self, operator: Operator, examples: str, *, label_set: str, device: str = "cpu") -> None:
         _check(self.name, operator)
         self.operator, self.stride = operator, operator.stride
+        self.members = (operator,)
         files = pictures(self.name, examples)
         owners = [file.with_name(file.stem + IDS) for file in files]
         self._told = digest([*files, *owners])

@@ -43,7 +43,8 @@ class Prompt:
             check_members(self.name, [what])
             self.operator, self._index = what, _class_index(what, name)
         self.stride = self.operator.stride if self._index is None else 1
-        self.reads_files = reads_files([self.operator])
+        self.members = (self.operator,)
+        self.reads_files = reads_files(self.members)
 
     def encode(self, batch: FrameBatch[Tensor]) -> Tensor:
         """images [B, 3, H, W] -> heat on the grid of `words`, or the class's scores [B, 1, H, W]."""

@@ -44,7 +44,7 @@ class Relabel:
         check_members(self.name, [operator])
         if unmapped not in get_args(Unmapped):
             raise ConfigError(f"relabel: unmapped is {unmapped!r}, expected one of {', '.join(get_args(Unmapped))}")
-        self.operator = operator
+        self.operator, self.members = operator, (operator,)
         self.stride = operator.stride
         self.reads_files = reads_files([operator])
         self._walk = walk_to(operator, _known(label_set), self.name)

@@ -52,7 +52,7 @@ class Tta:
             raise ConfigError(f"tta: the values of {operator.name!r} depend on the camera, which a mirror has not")
         if not isinstance(flips, bool):
             raise ConfigError(f"tta: flips is {flips!r}, expected true or false")
-        self.operator = operator
+        self.operator, self.members = operator, (operator,)
         self.stride = operator.stride
         self.kind: Kind = operator.kind
         self.label_set = operator.label_set
