@@ -102,6 +102,8 @@ class ChunkLift:
         self._known = known or Known(corrects_sources(operator.kind, lift))
         self._sources = _among(chunk, self._position, chunk.sources)
         self._sweeping = _among(chunk, self._position, [swept_sources(chunk, v) for v in range(len(chunk.frames))])
+        place = {frame.id: index for index, frame in enumerate(chunk.frames)}
+        self._origins = [self._origin(chunk, place[view.frame.id]) for view in views]
         self._finished: dict[int, Tensor] = {}
         self._corrected: dict[int, Tensor] = {}
         self._completed: dict[int, Tensor] = {}
@@ -255,10 +257,19 @@ class ChunkLift:
         A view that one operator has to do without is missing in its geometry, not in another's.
         """
         views = (target, *self._sources[target])
-        return self._views.images.shape[-2:], *((self._id(v), *map(self._id, self._sweeping[v])) for v in views)
+        return self._views.images.shape[-2:], *(self._origins[v] for v in views)
 
-    def _id(self, v: int) -> str:
-        return self._loaded[v].frame.id
+    def _origin(self, chunk: Chunk, index: int) -> tuple[str, ...]:
+        """A view's id and, where its depth is swept, those of the views that it is swept from.
+
+        What is known of a sweep was swept from all of them, though they were not read again.
+        """
+        frame = chunk.frames[index]
+        if geometry_of(frame, self._lift) != "rgb":
+            return (frame.id,)
+        swept = (chunk.frames[s].id for s in swept_sources(chunk, index))
+        known = frame.id in self._known.swept
+        return frame.id, *(source for source in swept if known or source in self._position)
 
     def _similarity(self, lifted: Lifted, finished: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""

@@ -6,7 +6,7 @@
     option  = key [ "=" value ]         value = JSON or one bare word; without one: true
 
 An argument that holds one of (),;" is written as a JSON text: precomputed:"my, files". A SPEC is a call where it begins
-with a name and a bracket; everything else is what it always was, whatever characters it has.
+with a name or a package.module:Class and a bracket; everything else is what it always was, whatever characters it has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PYTHON = "python"
 DEEPEST = 16
 """Brackets within brackets."""
 HELP = "for example tta(indoor; flips, scales=[0.75, 1]); docs/operators.md has the grammar"
-_CALL = re.compile(r"\s*[A-Za-z_]\w*\s*\(")
+_CALL = re.compile(r"\s*[A-Za-z_](\w*|\w*\.[\w.]*:[\w.]+)\s*\(")
 _SPACE = re.compile(r"\s*")
 _HEAD = re.compile(r'[^(),;"]*')
 _KEY = re.compile(r"[A-Za-z_]\w*")
@@ -62,7 +62,7 @@ class Call:
 
 
 def is_call(spec: str) -> bool:
-    """Whether a SPEC is a name with brackets, not `name`, `name:argument` or `package.module:Class`."""
+    """Whether a SPEC has brackets behind its name; `name:argument` has none, whatever its argument is."""
     return _CALL.match(spec) is not None
 
 

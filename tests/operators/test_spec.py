@@ -102,6 +102,13 @@ def test_a_mistake_is_pointed_at(text: str, problem: str) -> None:
         parse(text)
 
 
+def test_a_class_of_ones_own_takes_brackets() -> None:
+    spec = "own_models.deep:Nets.Small(; version=2)"
+    assert is_call(spec)
+    assert parse(spec) == Call("own_models.deep:Nets.Small", options={"version": 2})
+    assert not any(map(is_call, ("precomputed:a.b(c)", "precomputed:v1.0:(x)", "own.module:Class", "a.b(c)")))
+
+
 PIECES = st.sampled_from(
     ["tta", "(", ")", ";", ",", "=", '"', "[", "]", "{", "indoor", ":", ".", "1", "-", " ", "\\", "é"]
 )
