@@ -175,6 +175,8 @@ def _likeness(
 def corrected_mean(values: Array, weight: Array, settings: CorrectorSettings) -> Array:
     """[C] robust mean of E witnesses' features [E, C] of one ray, base weights [E]; 0 where nobody sees anything."""
     unit = [value / max(float(np.linalg.norm(value)), 1e-12) for value in values]
+    powers = np.array([float(w) ** settings.emphasis for w in weight])
+    weight = powers * (float(weight.sum()) / max(float(powers.sum()), 1e-20))
     current = weight.copy()
     for _ in range(settings.rounds):
         fresh = current.copy()

@@ -55,6 +55,7 @@ class Outcome:
 def lift_settings(lift: LiftConfig) -> LiftSettings:
     """The model's settings from the config."""
     from lift3d_model import LiftSettings
+    from lift3d_model.corrector import NOVEL_VIEW, CorrectorSettings
     from lift3d_model.density import SweepSettings
     from lift3d_model.evidence import EvidenceSettings
     from lift3d_model.propagation import PropagationSettings
@@ -67,6 +68,7 @@ def lift_settings(lift: LiftConfig) -> LiftSettings:
         self_weight=0.0 if novel else lift.self_weight,
         sweep=SweepSettings(planes=lift.planes, near=lift.near, far=lift.far),
         evidence=blind if novel else evidence,
+        corrector=NOVEL_VIEW if novel else CorrectorSettings(),
         propagation=propagation,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lift3d_model import LiftSettings
+from lift3d_model.corrector import CorrectorSettings
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.labels import LabelCase, measure_lift
 from pipeline.benchmark.lifts import Change, Memory, Variant
@@ -33,6 +34,11 @@ class Ablation:
 def corrector_off(settings: LiftSettings) -> LiftSettings:
     """Sources speak as they are: class maps uncorrected, features not weighed by agreement."""
     return replace(settings, corrector=replace(settings.corrector, rounds=0))
+
+
+def corrector_on(settings: LiftSettings) -> LiftSettings:
+    """Features are weighed by agreement, as where the target's own are known."""
+    return replace(settings, corrector=CorrectorSettings())
 
 
 def colour_off(settings: LiftSettings) -> LiftSettings:

@@ -15,7 +15,7 @@ import torch
 
 from lift3d_model.geometry import in_image, land, pixel_centres, view_to_view
 from lift3d_model.sampling import nearest_index, pick, sample_bilinear
-from pipeline.benchmark.ablations import corrector_off
+from pipeline.benchmark.ablations import corrector_on
 from pipeline.benchmark.catalogue import VIEW_OPERATORS, Entry
 from pipeline.benchmark.cells import Cells
 from pipeline.benchmark.labelled import Build
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 SAME_SURFACE = 0.05
 """Relative depth difference within which a source sees the target's point."""
 WARP, MEAN = "nearest-view warp", "mean of sources"
-UNWEIGHED = "feature agreement off"
-"""Name of the lift that does not weigh witnesses by how their features agree."""
+AGREEING = "feature agreement on"
+"""Name of the lift that weighs witnesses by how their features agree, and not those in good places more."""
 WAYS = {
     ANALYTIC: (NO_WEIGHTS, None),
-    UNWEIGHED: (WEIGHTS, corrector_off),
+    AGREEING: (WEIGHTS, corrector_on),
     LIFT: (WEIGHTS, None),
 }
 """Name of a lift -> `lift.weights`, and what is changed of the model's settings."""

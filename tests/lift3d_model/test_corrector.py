@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift3d_model import reference
-from lift3d_model.corrector import CorrectorSettings, correct_features, vote, weighted_mean
+from lift3d_model.corrector import NOVEL_VIEW, CorrectorSettings, correct_features, emphasised, vote, weighted_mean
 
 SETTINGS = CorrectorSettings(rounds=2, prior_agreement=0.35, floor=0.02, sharpness=4.0)
 SEEDS = st.integers(0, 9999)
@@ -30,12 +30,12 @@ def test_votes_equal_the_slow_twin(seed, witnesses):
 
 
 @settings(deadline=None, max_examples=30)
-@given(SEEDS, st.integers(1, 5), st.integers(1, 6), st.integers(0, 3), st.sampled_from([0.02, 0.4]))
-def test_means_equal_the_slow_twin(seed, witnesses, channels, rounds, floor):
+@given(SEEDS, st.integers(1, 5), st.integers(0, 3), st.sampled_from([0.02, 0.4]), st.sampled_from([1.0, 2.0]))
+def test_means_equal_the_slow_twin(seed, witnesses, rounds, floor, emphasis):
     rng = np.random.default_rng(seed)
-    values = torch.from_numpy(rng.normal(1, 1, (witnesses, channels, 6)))
+    values = torch.from_numpy(rng.normal(1, 1, (witnesses, 1 + seed % 6, 6)))
     weight = torch.from_numpy(rng.random((witnesses, 6)) * (rng.random((witnesses, 6)) > 0.3))
-    constants = CorrectorSettings(rounds=rounds, floor=floor)
+    constants = CorrectorSettings(rounds=rounds, floor=floor, emphasis=emphasis)
     mean, _ = correct_features(values, weight, constants)
     for r in range(6):
         slow = reference.corrected_mean(values[..., r].numpy(), weight[:, r].numpy(), constants)
@@ -133,3 +133,22 @@ def test_a_witness_is_not_its_own_evidence():
     weight = torch.tensor([[50.0, 50.0], [1.0, 1.0]])
     _, final = correct_features(values, weight, SETTINGS)
     torch.testing.assert_close(final, weight * SETTINGS.floor)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.floats(1.0, 4.0))
+def test_emphasis_favours_the_heaviest_and_keeps_the_sums(seed, exponent):
+    _, weight = _witnesses(seed)
+    found = emphasised(weight, exponent)
+    torch.testing.assert_close(found.sum(0), weight.sum(0))
+    seen = weight.sum(0) > 0
+    share, before = (w[:, seen] / w[:, seen].sum(0) for w in (found, weight))
+    assert bool((share.amax(0) >= before.amax(0) - 1e-12).all())
+    assert torch.equal(found.argmax(0)[seen], weight.argmax(0)[seen])
+
+
+def test_in_novel_views_a_near_witness_outweighs_two_that_agree():
+    values = torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]], [[0.0], [1.0]]])
+    weight = torch.tensor([[0.5], [0.3], [0.3]])
+    assert correct_features(values, weight, NOVEL_VIEW)[0].argmax() == 0
+    assert correct_features(values, weight, SETTINGS)[0].argmax() == 1
