@@ -84,7 +84,9 @@ def switch(folder: Path) -> Target:
     """The intent of a switch, which moves and deletes files by name."""
     store, files = _store(folder)
     live, staged = (read_markers(files, SHELF.folder(area))[SHELF] for area in (COMMITS, STAGING))
-    plans = [Switch(retire={live[0].stem: f"{live[0].stem}.parquet"}, enter=tuple(staged), drop=())]
+    plans = [
+        Switch(retire={live[0].stem: f"{live[0].stem}-{live[0].sha256[:12]}.parquet"}, enter=tuple(staged), drop=())
+    ]
     plans += [Switch(retire={}, enter=(), drop=(staged[0].stem,))]
     seeds = tuple(plan.model_dump_json().encode() for plan in plans)
     path = folder / "store" / SHELF.intent()
