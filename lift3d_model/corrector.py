@@ -29,6 +29,8 @@ class CorrectorSettings:
         sharpness: exponent of the cosine for features.
         emphasis: exponent of features' base weights: above 1 the best placed witnesses count for more, all together for
             as much as before.
+        surer: how much surer, in odds, an operator has to be than the geometry for its own class to count twice.
+        most_own: what that counts at most.
     """
 
     rounds: int = 1
@@ -36,6 +38,8 @@ class CorrectorSettings:
     floor: float = 0.02
     sharpness: float = 4.0
     emphasis: float = 1.0
+    surer: float = 2.0
+    most_own: float = 8.0
 
 
 NOVEL_VIEW = CorrectorSettings(rounds=0, emphasis=2.0)
@@ -46,6 +50,19 @@ blurs, and that many agree says little. Chosen on the views of one real scene th
 def vote(ids: Tensor, weight: Tensor, classes: int) -> Tensor:
     """Weighted votes: ids [E, R] in 0..classes-1, weight [E, R] -> [classes, R]."""
     return weight.new_zeros(classes, ids.shape[1]).scatter_add_(0, ids, weight)
+
+
+def own_share(agreement: float, trust: float, settings: CorrectorSettings) -> float:
+    """How often the target's own class counts: once, and more where operators agree better than geometry is known.
+
+    All sources are looked at through one depth, so where it is off they are wrong together, however many they are.
+
+    Args:
+        agreement: share of the sources' evidence, as they were predicted, that has the target's own predicted class.
+        trust: mean probability that the target's depth is right; 1 of a sensor's, which leaves the share at one.
+    """
+    odds, known = (value / max(1.0 - value, 1e-6) for value in (agreement, trust))
+    return 1.0 + min((odds / (settings.surer * known)) ** 4, settings.most_own - 1.0)
 
 
 def correct_features(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lift3d_model.checkpoint import Checkpoint
 from lift3d_model.clues import Curves, own_factor
-from lift3d_model.corrector import CorrectorSettings, correct_features, vote
+from lift3d_model.corrector import CorrectorSettings, correct_features, own_share, vote
 from lift3d_model.density import Sweep, SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
 from lift3d_model.geometry import pixel_centres
@@ -30,6 +30,8 @@ from lift3d_model.sampling import pick, sample_bilinear
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
+CERTAIN_TRUST = 0.99
+"""Mean trust in a depth from which it is a sensor's."""
 VOTES_FOR, VOTES_AGAINST = 0.25, 1.5
 """Votes for and against every class before anybody is heard: little evidence is little confidence."""
 ODDS, ODDS_SHARE, ODDS_VIEW, ODDS_RAW = -0.87, 2.13, 2.12, 2.15
@@ -206,6 +208,25 @@ class Lift3D:
         if self.settings.corrector.rounds == 0:
             return ids[-1].to(torch.int16)
         return self.lift_ids(views, depths, ids, view, sources, classes, witnesses).ids
+
+    def weighed(
+        self, views: Views, depths: Depths, witnesses: Evidence, ids: Tensor, target: int, sources: Sequence[int]
+    ) -> Evidence:
+        """`pixel_witnesses` with the target's own class weighed by how far raw predictions agree (`own_share`).
+
+        Args:
+            ids: [S + 1, H, W] class indices as they were predicted, the target's last.
+        """
+        own = witnesses.slot == len(sources)
+        height, width = views.sizes[target].tolist()
+        trust = float(depths.belief(target)[2, :height, :width].mean(dtype=torch.float64))
+        if trust > CERTAIN_TRUST or not bool(own.any()):
+            return witnesses
+        seen = pick(ids, witnesses.slot, witnesses.index)
+        asked = witnesses.weight * (seen >= 0) * (seen[own] >= 0) * ~own[:, None]
+        agreeing = float((asked * (seen == seen[own])).sum() / asked.sum().clamp_min(1e-9))
+        share = own_share(agreeing, trust, self.settings.corrector)
+        return replace(witnesses, weight=torch.where(own[:, None], share * witnesses.weight, witnesses.weight))
 
     def lift_ids(
         self,

@@ -179,7 +179,7 @@ class ChunkLift:
         sources = self._sources[target]
         maps = _stack([self._source_ids(v) for v in (*sources, target)])
         depths = self._target_depths(target)
-        witnesses = self._pixel_witnesses(target, depths)
+        witnesses = self._weighed_witnesses(target, depths)
         lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes(), witnesses)
         height, width = self._size(target)
         return lifted, lifted.ids[None, :height, :width], 1
@@ -199,7 +199,7 @@ class ChunkLift:
     def _corrected_ids(self, v: int) -> Tensor:
         sources = self._sources[v]
         maps, depths = _stack([self._raw_ids(s) for s in (*sources, v)]), self._target_depths(v)
-        witnesses = self._pixel_witnesses(v, depths)
+        witnesses = self._weighed_witnesses(v, depths)
         return self._model.corrected_ids(self._views, depths, maps, v, sources, self._classes(), witnesses)
 
     def _raw_ids(self, v: int) -> Tensor:
@@ -247,6 +247,12 @@ class ChunkLift:
     def _pixel_witnesses(self, target: int, depths: Depths) -> Evidence:
         gather = partial(self._model.pixel_witnesses, self._views, depths, target, self._sources[target])
         return self._known.shared.once("gathered", self._geometry(target), gather, _bytes_of)
+
+    def _weighed_witnesses(self, v: int, depths: Depths) -> Evidence:
+        """A view's witnesses, its own class weighed by how far its sources' predictions agree with it."""
+        witnesses, sources = self._pixel_witnesses(v, depths), self._sources[v]
+        maps = _stack([self._raw_ids(s) for s in (*sources, v)])
+        return self._model.weighed(self._views, depths, witnesses, maps, v, sources)
 
     def _cell_witnesses(self, target: int, depths: Depths, grid: tuple[int, int]) -> Evidence:
         sources, stride = self._sources[target], self._operator.stride

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift3d_model import reference
-from lift3d_model.corrector import NOVEL_VIEW, CorrectorSettings, correct_features, emphasised, vote, weighted_mean
+from lift3d_model.corrector import (
+    NOVEL_VIEW,
+    CorrectorSettings,
+    correct_features,
+    emphasised,
+    own_share,
+    vote,
+    weighted_mean,
+)
 
 SETTINGS = CorrectorSettings(rounds=2, prior_agreement=0.35, floor=0.02, sharpness=4.0)
 SEEDS = st.integers(0, 9999)
@@ -152,3 +160,13 @@ def test_in_novel_views_a_near_witness_outweighs_two_that_agree():
     weight = torch.tensor([[0.5], [0.3], [0.3]])
     assert correct_features(values, weight, NOVEL_VIEW)[0].argmax() == 0
     assert correct_features(values, weight, SETTINGS)[0].argmax() == 1
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.5, 0.99))
+def test_the_own_class_counts_for_more_the_surer_operators_are_than_geometry(agreement, more, trust):
+    low, high = sorted((agreement, more))
+    shares = [own_share(value, trust, SETTINGS) for value in (low, high)]
+    assert 1.0 <= shares[0] <= shares[1] <= SETTINGS.most_own
+    assert own_share(high, trust, SETTINGS) >= own_share(high, min(trust + 0.005, 1.0), SETTINGS)
+    assert own_share(0.5, 0.9, SETTINGS) == pytest.approx(1.0, abs=1e-3)
+    assert own_share(0.99, 0.9, SETTINGS) > 4

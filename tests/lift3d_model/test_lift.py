@@ -285,3 +285,37 @@ def test_views_that_contradict_each_other_elsewhere_are_believed_less_here(room)
     assert (doubting <= trusting).all()
     known = here[0] & (trusting > 0)
     assert (doubting[known] < trusting[known]).all()
+
+
+def _doubtful(room, shift=0.1, trust=0.9):
+    """A block of the target's depth is off, and none of it is fully trusted."""
+    belief = torch.stack([room.depth[TARGET], torch.full((48, 64), 0.02), torch.full((48, 64), trust)])
+    belief[0, 12:36, 16:48] *= 1 + shift
+    return room.depths.with_belief(TARGET, belief)
+
+
+def _weighed(room, ids, depths):
+    model, order = Lift3D(SENSOR), room.others(TARGET)
+    maps = ids[[*order, TARGET]]
+    plain = model.pixel_witnesses(room.views, depths, TARGET, order)
+    weighed = model.weighed(room.views, depths, plain, maps, TARGET, order)
+    lift = [model.lift_ids(room.views, depths, maps, TARGET, order, CLASSES, one) for one in (plain, weighed)]
+    return plain, weighed, lift
+
+
+def test_an_operator_that_agrees_with_itself_is_believed_where_depth_is_off(room):
+    plain, weighed, (before, after) = _weighed(room, room.ids, _doubtful(room))
+    own = plain.slot == len(room.ids) - 1
+    assert torch.equal(weighed.weight[~own], plain.weight[~own])
+    assert float(weighed.weight[own].min()) > 2 * float(plain.weight[own].max())
+    assert 1 - _right(after, room) < 0.5 * (1 - _right(before, room))
+
+
+def test_one_that_contradicts_itself_is_not(room):
+    plain, weighed, _ = _weighed(room, _noisy(room), _doubtful(room))
+    torch.testing.assert_close(weighed.weight, plain.weight, rtol=0.02, atol=0)
+
+
+def test_a_sensors_depth_leaves_weights_alone(room):
+    plain, weighed, _ = _weighed(room, room.ids, room.depths)
+    assert weighed is plain
