@@ -187,7 +187,7 @@ class Campaign:
             counts = Counter(frame for what, frame in sound if what == count)
             setattr(outcome, name, counts.total() - len(counts))
         outcome.rows = len(labels)
-        outcome.faults = sum(what in ("death", "storage") for what, *_ in events)
+        outcome.faults = sum(what in ("fault", "storage") for what, *_ in events)
 
 
 def begun(log: Path) -> bool:

@@ -22,7 +22,7 @@ class Chaotic:
     """Bright pixels are wall, others floor. `faults` (frame id -> what happens there) does not change its labels.
 
     Args:
-        log: file that gets a line for every frame that a unit of work begins and ends with, and every death by a fault.
+        log: file that gets a line for every frame that a unit of work begins and ends with, and every hang and death.
         faults: raise, exit, hang, or once (exit, the first time that any process meets the frame).
         seconds: per call of `encode`, so that there is time to be killed in.
         failing_put: which write to storage fails, counted over all processes; none where it is 0.
@@ -49,9 +49,10 @@ class Chaotic:
         if fault == "raise":
             raise RuntimeError("no luck")
         if fault == "hang":
+            note(self.log, "fault", frame)
             time.sleep(600)
         if fault == "exit" or (fault == "once" and _first(f"{self.log}.{frame.replace('/', '-')}")):
-            note(self.log, "death", frame)
+            note(self.log, "fault", frame)
             os._exit(7)
 
     def decode(self, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
