@@ -38,7 +38,7 @@ class CorrectorSettings:
     floor: float = 0.02
     sharpness: float = 4.0
     emphasis: float = 1.0
-    surer: float = 2.0
+    surer: float = 3.0
     most_own: float = 8.0
 
 
