@@ -62,7 +62,8 @@ def own_share(agreement: float, trust: float, settings: CorrectorSettings) -> fl
         trust: mean probability that the target's depth is right; 1 of a sensor's, which leaves the share at one.
     """
     odds, known = (value / max(1.0 - value, 1e-6) for value in (agreement, trust))
-    return 1.0 + min((odds / (settings.surer * known)) ** 4, settings.most_own - 1.0)
+    surer = odds / max(settings.surer * known, 1e-6)
+    return 1.0 + min(surer**4, settings.most_own - 1.0)
 
 
 def correct_features(

@@ -162,11 +162,12 @@ def test_in_novel_views_a_near_witness_outweighs_two_that_agree():
     assert correct_features(values, weight, SETTINGS)[0].argmax() == 1
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.5, 0.99))
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_own_class_counts_for_more_the_surer_operators_are_than_geometry(agreement, more, trust):
     low, high = sorted((agreement, more))
     shares = [own_share(value, trust, SETTINGS) for value in (low, high)]
     assert 1.0 <= shares[0] <= shares[1] <= SETTINGS.most_own
     assert own_share(high, trust, SETTINGS) >= own_share(high, min(trust + 0.005, 1.0), SETTINGS)
+    assert own_share(0.0, trust, SETTINGS) == 1.0
     assert own_share(0.5, 0.9, SETTINGS) == pytest.approx(1.0, abs=1e-3)
     assert own_share(0.99, 0.9, SETTINGS) > 4

