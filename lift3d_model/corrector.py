@@ -59,7 +59,7 @@ def own_share(agreement: float, trust: float, settings: CorrectorSettings) -> fl
 
     Args:
         agreement: share of the sources' evidence, as they were predicted, that has the target's own predicted class.
-        trust: mean probability that the target's depth is right; 1 of a sensor's, which leaves the share at one.
+        trust: mean probability that the target's depth is right.
     """
     odds, known = (value / max(1.0 - value, 1e-6) for value in (agreement, trust))
     surer = odds / max(settings.surer * known, 1e-6)

@@ -108,6 +108,11 @@ def gather_evidence(
     return Evidence(slot, where, index, weight)
 
 
+def is_measured(spread: Tensor) -> bool:
+    """Whether a view's depth is a sensor's, by its spread: a few holes that were filled change nothing."""
+    return float((spread <= CERTAIN_SPREAD).float().mean()) > MOSTLY
+
+
 def home_index(views: Views, target: int, pixels: Tensor) -> Tensor:
     """Flat index [R] of the target's own pixel at, or nearest to, points [R, 2]: cells may be centred on padding."""
     last = views.sizes[target].flip(0) - 0.5
@@ -138,7 +143,7 @@ class _Rays:
     def of(cls, views: Views, depths: Depths, target: int, pixels: Tensor, settings: EvidenceSettings) -> _Rays:
         home = home_index(views, target, pixels)
         mode, spread = (values.flatten().index_select(0, home) for values in depths.belief(target)[:2])
-        certain = float((spread <= CERTAIN_SPREAD).float().mean()) > MOSTLY
+        certain = is_measured(spread)
         depth, share = _samples_on_rays(mode, spread, 1 if certain else settings.samples)
         compared = settings.colour_scale is not None and not certain
         colour = views.images[target].flatten(1).index_select(1, home) if compared else None

@@ -20,7 +20,7 @@ from lift3d_model.checkpoint import Checkpoint
 from lift3d_model.clues import Curves, own_factor
 from lift3d_model.corrector import CorrectorSettings, correct_features, own_share, vote
 from lift3d_model.density import Sweep, SweepSettings
-from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index
+from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index, is_measured
 from lift3d_model.geometry import pixel_centres
 from lift3d_model.propagation import Guide, PropagationSettings, propagate
 from lift3d_model.proposal import confirm, propose
@@ -30,8 +30,6 @@ from lift3d_model.sampling import pick, sample_bilinear
 from lift3d_model.views import SENSOR_SPREAD, Depths, Views
 from lift3d_model.weighting import load_weighting
 
-CERTAIN_TRUST = 0.99
-"""Mean trust in a depth from which it is a sensor's."""
 VOTES_FOR, VOTES_AGAINST = 0.25, 1.5
 """Votes for and against every class before anybody is heard: little evidence is little confidence."""
 ODDS, ODDS_SHARE, ODDS_VIEW, ODDS_RAW = -0.87, 2.13, 2.12, 2.15
@@ -214,18 +212,20 @@ class Lift3D:
     ) -> Evidence:
         """`pixel_witnesses` with the target's own class weighed by how far raw predictions agree (`own_share`).
 
+        Where depth is a sensor's they stay as they are, whatever its holes were filled with.
+
         Args:
             ids: [S + 1, H, W] class indices as they were predicted, the target's last.
         """
         own = witnesses.slot == len(sources)
         height, width = views.sizes[target].tolist()
-        trust = float(depths.belief(target)[2, :height, :width].mean(dtype=torch.float64))
-        if trust > CERTAIN_TRUST or not bool(own.any()):
+        _, spread, trust = depths.belief(target)[:, :height, :width]
+        if is_measured(spread) or not bool(own.any()):
             return witnesses
         seen = pick(ids, witnesses.slot, witnesses.index)
         asked = witnesses.weight * (seen >= 0) * (seen[own] >= 0) * ~own[:, None]
-        agreeing = float((asked * (seen == seen[own])).sum() / asked.sum().clamp_min(1e-9))
-        share = own_share(agreeing, trust, self.settings.corrector)
+        agreeing = _mean(seen == seen[own], asked)
+        share = own_share(agreeing, _mean(trust, torch.ones_like(trust)), self.settings.corrector)
         return replace(witnesses, weight=torch.where(own[:, None], share * witnesses.weight, witnesses.weight))
 
     def lift_ids(
@@ -319,6 +319,12 @@ class Lift3D:
         evidence = replace(evidence, weight=evidence.weight * trust)
         own = self.settings.self_weight
         return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
+
+
+def _mean(values: Tensor, weight: Tensor) -> float:
+    """Weighted mean to four digits: sums of single numbers differ in the last ones with the number of threads."""
+    total = weight.sum(dtype=torch.float64).clamp_min(1e-9)
+    return round(float((values * weight).sum(dtype=torch.float64) / total), 4)
 
 
 def _with_self(evidence: Evidence, slot: int, pixels: Tensor, home: Tensor, weight: float) -> Evidence:

@@ -317,5 +317,8 @@ def test_one_that_contradicts_itself_is_not(room):
 
 
 def test_a_sensors_depth_leaves_weights_alone(room):
-    plain, weighed, _ = _weighed(room, room.ids, room.depths)
-    assert weighed is plain
+    filled = room.depths.belief(TARGET).clone()
+    filled[1, :20], filled[2, :20] = 0.05, 0.3
+    for depths in (room.depths, room.depths.with_belief(TARGET, filled)):
+        plain, weighed, _ = _weighed(room, room.ids, depths)
+        assert weighed is plain
