@@ -57,7 +57,9 @@ def files(config: LabelingConfig, spec: str) -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize("method", ["depth", "rgb"])
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    "engine", ["local", pytest.param("ray", marks=(pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)))]
+)
 def test_labels_of_a_pass_are_those_of_separate_runs(
     rooms: Rooms, settings: Pass, labels: Labels, method: str, engine: str
 ) -> None:
@@ -164,6 +166,8 @@ def test_a_frame_that_nobody_can_read_is_in_every_operators_quarantine(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_frame_that_kills_workers_costs_its_operator_that_frame_and_the_others_none(
     rooms: Rooms, settings: Pass, specs: tuple[str, ...]
 ) -> None:
