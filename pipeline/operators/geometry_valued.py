@@ -124,7 +124,7 @@ class Normals:
         """Averages [B, 3, h, w] in world axes -> unit normals in camera axes."""
         return _unit(_stacked([_rotated(n, camera, back=True) for n, camera in zip(features, cameras, strict=True)]))
 
-    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002
+    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Normals in OpenCV's camera axes."""
         return features
 

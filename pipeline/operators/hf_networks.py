@@ -48,7 +48,7 @@ class Family:
     idle: tuple[str, ...] = ()
 
 
-def _logits(network: Any, pixels: Tensor, given: Given) -> Tensor:  # noqa: ARG001
+def _logits(network: Any, pixels: Tensor, given: Given) -> Tensor:
     found: Tensor = network(pixel_values=pixels).logits
     return found
 
@@ -81,7 +81,7 @@ def _prompted(network: Any, pixels: Tensor, given: Given) -> Tensor:
     return found.reshape(1, texts, *found.shape[-2:])
 
 
-def _depth(network: Any, pixels: Tensor, given: Given) -> Tensor:  # noqa: ARG001
+def _depth(network: Any, pixels: Tensor, given: Given) -> Tensor:
     found: Tensor = network(pixel_values=pixels).predicted_depth
     return found[:, None]
 

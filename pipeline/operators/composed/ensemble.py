@@ -61,7 +61,7 @@ class Ensemble:
         size = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
         return self._mean([one.decode(one.encode(batch), size).float() for one in self.operators])
 
-    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:  # noqa: ARG002
+    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Nothing is left to do."""
         return features
 
