@@ -245,12 +245,15 @@ class ChunkActor:
 
 
 def _ledger_beside_us() -> Any:
-    """The ledger, on the driver's own node: what is lost with any other node must not take it along."""
+    """The ledger, on the driver's own node: what is lost with any other node must not take it along.
+
+    A soft affinity may be placed elsewhere all the same. A ledger that dies starts again, and calls wait for it.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1)(Ledger)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger)
     return actor.options(scheduling_strategy=here).remote()
 
 

@@ -67,7 +67,9 @@ def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Bu
     rooms(a=2)
     slow = {"spec": fragile, "kwargs": {"seconds": 300.0}}
     settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=20))
-    with pytest.raises(EngineError, match=r"no chunk finished for 20 s.*a/000000 by \S+ for \d+ s.*engine\.no_progress_s"):
+    with pytest.raises(
+        EngineError, match=r"no chunk finished for 20 s.*a/000000 by \S+ for \d+ s.*engine\.no_progress_s"
+    ):
         run_labeling(settings)
 
 
