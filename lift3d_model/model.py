@@ -205,7 +205,9 @@ class Lift3D:
         """
         if self.settings.corrector.rounds == 0:
             return ids[-1].to(torch.int16)
-        return self.lift_ids(views, depths, ids, view, sources, classes, witnesses).ids
+        settings = self.settings.propagation
+        propagation = replace(settings, rounds=settings.source_rounds)
+        return self.lift_ids(views, depths, ids, view, sources, classes, witnesses, propagation).ids
 
     def weighed(
         self, views: Views, depths: Depths, witnesses: Evidence, ids: Tensor, target: int, sources: Sequence[int]
@@ -237,12 +239,14 @@ class Lift3D:
         sources: Sequence[int],
         classes: int,
         witnesses: Evidence | None = None,
+        propagation: PropagationSettings | None = None,
     ) -> Lifted:
         """Lift hard class ids at full resolution.
 
         Args:
             ids: [S + 1, H, W] class indices 0..classes-1 (-1 = no prediction) of the sources in order, then the target.
             witnesses: `pixel_witnesses` of the target, where somebody gathered them before.
+            propagation: how shares are spread, where it is not as in the settings.
 
         Returns:
             values [k, H, W]: shares of the k classes that occur.
@@ -255,7 +259,7 @@ class Lift3D:
         rank = (present.cumsum(0) - 1).clamp_min(0)
         places = torch.cat([rank.new_zeros(1), rank]).index_select(0, seen.flatten()).view_as(seen)
         votes = vote(places, weight, max(int(present.sum()), 1))
-        shares = propagate(votes, self._guide(views, depths, target), self.settings.propagation)
+        shares = propagate(votes, self._guide(views, depths, target), propagation or self.settings.propagation)
         occurring = present.nonzero()[:, 0] if bool(present.any()) else rank[:1]
         return Lifted(shares.reshape(-1, height, width), witnesses, weight, len(sources), occurring)
 

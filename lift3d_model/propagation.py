@@ -33,15 +33,18 @@ class PropagationSettings:
     """Constants of the spreading, chosen on rendered training rooms and one real scene.
 
     Attributes:
-        rounds: times that every contested pixel listens; 0 = off.
+        rounds: times that every contested pixel of a target listens; 0 = off.
+        source_rounds: the same for the class map of a source before others look at it: what a view spreads too far is
+            wrong in every view that looks through it, so it listens to its next neighbours and no further.
         strength: votes that a fully alike and sure neighbourhood is worth.
         colour_scale: RGB distance at which likeness falls to exp(-1/2); None = colours are not looked at
             (a novel view has none).
         depth_scale: deviation from a common plane, relative to depth, at which likeness falls to 1/e.
     """
 
-    rounds: int = 3
-    strength: float = 4.0
+    rounds: int = 8
+    source_rounds: int = 1
+    strength: float = 8.0
     colour_scale: float | None = 0.04
     depth_scale: float = 0.01
 

@@ -52,7 +52,7 @@ def colour_off(settings: LiftSettings) -> LiftSettings:
 
 def propagation_off(settings: LiftSettings) -> LiftSettings:
     """Every pixel goes by its own votes."""
-    return replace(settings, propagation=replace(settings.propagation, rounds=0))
+    return replace(settings, propagation=replace(settings.propagation, rounds=0, source_rounds=0))
 
 
 def visibility_off(settings: LiftSettings) -> LiftSettings:

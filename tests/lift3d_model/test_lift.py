@@ -14,8 +14,9 @@ from lift3d_model.geometry import pixel_centres
 from lift3d_model.propagation import PropagationSettings
 
 CLASSES, TARGET = 7, 3
+SILENT = PropagationSettings(rounds=0, source_rounds=0)
 SENSOR = LiftSettings(evidence=EvidenceSettings(colour_scale=None))
-PLAIN = replace(SENSOR, corrector=CorrectorSettings(rounds=0), propagation=PropagationSettings(rounds=0))
+PLAIN = replace(SENSOR, corrector=CorrectorSettings(rounds=0), propagation=SILENT)
 NOVEL = replace(SENSOR, self_weight=0.0)
 
 
@@ -322,3 +323,13 @@ def test_a_sensors_depth_leaves_weights_alone(room):
     for depths in (room.depths, room.depths.with_belief(TARGET, filled)):
         plain, weighed, _ = _weighed(room, room.ids, depths)
         assert weighed is plain
+
+
+def test_a_source_listens_to_next_neighbours_before_others_look_at_it(room):
+    """What a view spreads far is wrong in every view that looks through it."""
+    ids, order = _noisy(room), [v for v in range(len(room.ids)) if v != TARGET]
+    args = room.views, room.depths, ids[[*order, TARGET]], TARGET, order, CLASSES
+    once = replace(SENSOR, propagation=replace(SENSOR.propagation, rounds=SENSOR.propagation.source_rounds))
+    corrected = Lift3D(SENSOR).corrected_ids(*args)
+    assert torch.equal(corrected, Lift3D(once).lift_ids(*args).ids)
+    assert not torch.equal(corrected, Lift3D(SENSOR).lift_ids(*args).ids)
