@@ -1,12 +1,13 @@
 """Which views a view should be lifted from: a pure function of cameras. No images, no randomness.
 
+Sources are chosen among the key views (`key_views.py`), which in a scene of up to 128 views are all of them.
 Two steps. *Preselect* keeps at most `CANDIDATES` views that look at what the target looks at: half the best ones, half
 spread over all the others, so that a video does not offer a second of near-identical frames. *Choose* projects points
 of the target's frustum into the candidates and adds views greedily: each point wants to be seen by many views, each
 further view of it counts less, and a view next to one that is already chosen brings little.
 
-Dimensions: V views, B targets of a block, N candidates, P frustum points. All lengths are relative to the target
-depth, so results do not depend on the world's unit or frame.
+Dimensions: V views, K key views, B targets of a block, N candidates, P frustum points. All lengths are relative to
+the target depth, so results do not depend on the world's unit or frame.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.key_views import key_views
 from schemas.camera import Camera
 
 Array = NDArray[np.float64]
@@ -71,10 +73,11 @@ def select_sources(
     if len(cameras) < 2 or count < 1:
         return [()] * len(cameras)
     depths = np.sort(np.asarray(depth_range if depth_range is not None else estimate_depths(cameras), np.float64))
-    views = _stack(cameras)
+    views, depth = _stack(cameras), float(np.median(depths))
+    keys = key_views(views.centres, views.rotations, depth)
     chosen: list[tuple[int, ...]] = []
     for targets in _blocks(len(views)):
-        candidates = _preselect(views, targets, float(np.median(depths)))
+        candidates = _preselect(views, targets, keys, depth)
         chosen += _choose(views, targets, candidates, depths, count)
     return chosen
 
@@ -134,28 +137,26 @@ def _blocks(total: int) -> Iterator[NDArray[np.intp]]:
     return iter(np.split(np.arange(total), range(BLOCK, total, BLOCK)))
 
 
-def _preselect(views: _Views, targets: NDArray[np.intp], depth: float) -> NDArray[np.intp]:
-    """[B, N] candidates: half the most promising views, half spread geometrically over the ranks behind them."""
-    promise = _promise(views, targets, depth)
-    order = np.argsort(-promise, axis=1, kind="stable")[:, : len(views) - 1]
-    total = order.shape[1]
+def _preselect(views: _Views, targets: NDArray[np.intp], keys: NDArray[np.intp], depth: float) -> NDArray[np.intp]:
+    """[B, N] candidates: half the most promising key views, half spread geometrically over the ranks behind them."""
+    order = np.argsort(-_promise(views, targets, keys, depth), axis=1, kind="stable")
+    total = len(keys) - 1  # a key view's own rank is the last
     if total <= CANDIDATES:
-        return order
+        return keys[order[:, :total]]
     best = np.arange(CANDIDATES // 2)
     spread = np.geomspace(CANDIDATES // 2, total - 1, CANDIDATES // 2).round().astype(int)
-    return order[:, np.unique(np.concatenate([best, spread]))]
+    return keys[order[:, np.unique(np.concatenate([best, spread]))]]
 
 
-def _promise(views: _Views, targets: NDArray[np.intp], depth: float) -> Array:
-    """[B, V] how likely each view looks at the middle of each target's frustum, -inf for the target itself."""
+def _promise(views: _Views, targets: NDArray[np.intp], keys: NDArray[np.intp], depth: float) -> Array:
+    """[B, K] how likely each key view looks at the middle of each target's frustum, -inf for the target itself."""
     middle = views.centres[targets] + depth * views.axes[targets]
-    to_middle = middle[:, None] - views.centres[None]  # [B, V, 3]
+    to_middle = middle[:, None] - views.centres[keys]  # [B, K, 3]
     distance = _length(to_middle)
-    centred = np.einsum("bvk,vk->bv", to_middle, views.axes) / np.maximum(distance, 1e-9 * depth)
-    baseline = _length(views.centres[None] - views.centres[targets][:, None]) / depth
+    centred = np.einsum("bkx,kx->bk", to_middle, views.axes[keys]) / np.maximum(distance, 1e-9 * depth)
+    baseline = _length(views.centres[keys] - views.centres[targets][:, None]) / depth
     promise = centred - 0.5 * baseline - np.abs(np.log(np.maximum(distance, 1e-9 * depth) / depth))
-    promise[np.arange(len(targets)), targets] = -np.inf
-    return promise.round(DECIMALS)
+    return np.where(targets[:, None] == keys, -np.inf, promise.round(DECIMALS))
 
 
 def _choose(
