@@ -66,9 +66,9 @@ def test_both_engines_make_the_same_store_and_the_driver_of_ray_sees_no_image(
 def test_a_run_that_stands_still_says_what_it_waits_for(rooms: Rooms, config: Build, fragile: str) -> None:
     rooms(a=2)
     slow = {"spec": fragile, "kwargs": {"seconds": 300.0}}
-    settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=20))
+    settings = config(operator=slow, lift={"method": "none"}, engine=ray_engine(workers=1, no_progress_s=40))
     with pytest.raises(
-        EngineError, match=r"no chunk finished for 20 s.*a/000000 by \S+ for \d+ s.*engine\.no_progress_s"
+        EngineError, match=r"no chunk finished for 40 s.*a/000000 by \S+ for \d+ s.*engine\.no_progress_s"
     ):
         run_labeling(settings)
 

@@ -63,9 +63,9 @@ def test_workers_tell_who_they_are_what_they_are_at_and_what_they_counted(cluste
 
 
 def test_a_stall_says_which_worker_is_at_which_stage_of_which_frame(cluster, settings):
-    config = settings({"hanging": "1"}, kind="ray", workers=1, no_progress_s=25)
+    config = settings({"hanging": "1"}, kind="ray", workers=1, no_progress_s=40)
     pattern = r"scene9002_00/000000 by \S+ for \d+ s on \S+:\d+, encode of 1 for \d+ s"
-    with pytest.raises(EngineError, match=f"no chunk finished for 25 s. Being worked on: {pattern}"):
+    with pytest.raises(EngineError, match=f"no chunk finished for 40 s. Being worked on: {pattern}"):
         run_labeling(config)
     text = open_files(config.store).list("runs")
     assert len(text) == 1
