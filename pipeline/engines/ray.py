@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bundles import Bundle, Unit
 from pipeline.engines.ledger import Ledger
+from pipeline.engines.ray_errors import gist, gist_of_task
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
 from pipeline.ray_compat import cluster_is_given, cluster_nodes, data_context, ray_session, raylet_watched
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 4096
 """Up to here a chunk is a block of its own, so that its status comes back as soon as it is done."""
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-"""Colours that Ray writes into its messages."""
 LEDGER_S = 5.0
 """Longest wait for the ledger's answer."""
 LOOK_S = 0.1
@@ -93,7 +91,7 @@ class RayEngine:
                 raise self._stalled(self.doing()) from None
             except RayActorError as error:
                 raise EngineError(
-                    f"a worker cannot go on: {_gist(error)}",
+                    f"a worker cannot go on: {gist(error)}",
                     remedy="--engine local shows what happens in it; what is committed is kept",
                 ) from error
             except RayTaskError as error:
@@ -101,7 +99,7 @@ class RayEngine:
                 remedy = (
                     "a node may be lost; what is committed is kept, run again to resume" if lost else "this is a bug"
                 )
-                raise EngineError(f"a worker failed: {_gist(error)}", remedy=remedy) from error
+                raise EngineError(f"a worker failed: {gist_of_task(error)}", remedy=remedy) from error
             finally:
                 with self._lock:
                     self._ledger = None
@@ -255,13 +253,6 @@ def _ledger_beside_us() -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger)
     return actor.options(scheduling_strategy=here).remote()
-
-
-def _gist(error: Exception) -> str:
-    """The first and the last line of what Ray says: what happened, and the exception behind it."""
-    text = ANSI.sub("", str(getattr(error, "cause", None) or error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    return " ... ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 
 def packed(bundles: Sequence[Bundle]) -> list[bytes]:

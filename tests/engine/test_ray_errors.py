@@ -1,0 +1,48 @@
+"""An exception of a worker, as the user reads it."""
+
+import pytest
+
+from pipeline.engines.ray_errors import gist, gist_of_task
+
+WRAPPED = """\x1b[36mray::MapWorker(MapBatches(ChunkActor)).submit()\x1b[39m (pid=1, ip=127.0.0.2)
+  File "worker.py", line 3, in __call__
+    raise ValueError("boom")
+          ^^^^^^^^^^^^^^^^^^
+{raised}
+
+The above exception was the direct cause of the following exception:
+
+\x1b[36mray::MapWorker(MapBatches(ChunkActor)).submit()\x1b[39m (pid=1, ip=127.0.0.2)
+ray.exceptions.UserCodeException: UDF failed to process a data block.
+Failed to apply UDF transform after 1/1 attempts (total backoff 0.0s).
+To change retry attempts, backoff, or which errors are retried, configure ...
+"""
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ValueError: boom",
+        "ValueError: boom\nsecond line of it",
+        "ray.exceptions.ActorUnavailableError: The actor is unavailable: RPC error: recvmsg",
+        "KeyError",
+    ],
+)
+def test_what_a_worker_raised_is_told_not_what_wraps_it(raised):
+    assert gist_of_task(RuntimeError(WRAPPED.format(raised=raised))) == raised.replace("\n", " ")
+
+
+def test_the_cause_nearest_to_the_worker_is_told():
+    text = WRAPPED.format(
+        raised="OSError: disk\n\nThe above exception was the direct cause of the following exception:\n\nKeyError: 'x'"
+    )
+    assert gist_of_task(RuntimeError(text)) == "KeyError: 'x'"
+
+
+def test_a_text_without_a_trace_is_told_by_its_ends():
+    assert gist_of_task(RuntimeError("  It ended.\n  Somehow.\n  For good.")) == "It ended. ... For good."
+    assert (
+        gist(RuntimeError("\x1b[31mThe actor died.\x1b[39m\nmore\nIts exit code is 9"))
+        == "The actor died. ... Its exit code is 9"
+    )
+    assert gist(RuntimeError("")) == "RuntimeError"
