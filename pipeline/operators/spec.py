@@ -84,7 +84,7 @@ def names_in(spec: str) -> list[str]:
 
 
 def render(call: Call) -> str:
-    """A call as text that `parse` reads back."""
+    """A call as text that `parse` reads back; where it has brackets behind an argument, only inside of another call."""
     text = call.name if call.argument is None else f"{call.name}:{_argument(call.argument)}"
     items = ", ".join(render(item) if isinstance(item, Call) else json.dumps(item) for item in call.items)
     options = ", ".join(f"{key}={json.dumps(value)}" for key, value in call.options.items())

@@ -87,8 +87,8 @@ def test_what_is_listed_is_wrong_far_more_often_than_the_same_shapes_elsewhere(
         for _ in range(DRAWS)
     ]
     print(f"{area} px in 20 regions: {gained} wrong; by chance {np.mean(chance):.0f}, at best {max(chance)}")
-    assert gained > 0.5 * area
-    assert gained > 2 * max(chance)
+    assert gained > 0.3 * area
+    assert gained > 3 * max(chance)
 
 
 def test_the_frames_on_top_hold_more_wrong_pixels_than_others(store: Path, wrong: dict[str, np.ndarray]) -> None:
