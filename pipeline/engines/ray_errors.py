@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 """Colours that Ray writes into its messages."""
 CHAINED = "The above exception was the direct cause of the following exception:"
-RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:: .*)?$")
-"""The line of a stack trace that names an exception; all before it are indented or begin otherwise."""
+FRAME = '  File "'
+"""Start of a line of a stack trace; the exception is the first line behind the last of them that is not indented."""
 
 
 def gist(error: Exception) -> str:
@@ -21,8 +22,11 @@ def gist_of_task(error: Exception) -> str:
     """The exception that a worker raised, without the one that Ray Data wraps it in."""
     parts = "\n".join(_lines(error)).split(CHAINED)
     lines = parts[-2 if len(parts) > 1 else -1].strip().splitlines()
-    raised = [number for number, line in enumerate(lines) if RAISED.match(line)]
-    return " ".join(line.strip() for line in lines[raised[-1] :]) if raised else gist(error)
+    frames = [number for number, line in enumerate(lines) if line.startswith(FRAME)]
+    if not frames:
+        return gist(error)
+    raised = dropwhile(lambda line: line.startswith(" "), lines[frames[-1] :])
+    return " ".join(line.strip() for line in raised)
 
 
 def _lines(error: Exception) -> list[str]:

@@ -24,6 +24,7 @@ To change retry attempts, backoff, or which errors are retried, configure ...
     [
         "ValueError: boom",
         "ValueError: boom\nsecond line of it",
+        "ValueError: boom\nline: of it\nlast",
         "ray.exceptions.ActorUnavailableError: The actor is unavailable: RPC error: recvmsg",
         "KeyError",
     ],
@@ -34,7 +35,8 @@ def test_what_a_worker_raised_is_told_not_what_wraps_it(raised):
 
 def test_the_cause_nearest_to_the_worker_is_told():
     text = WRAPPED.format(
-        raised="OSError: disk\n\nThe above exception was the direct cause of the following exception:\n\nKeyError: 'x'"
+        raised="OSError: disk\n\nThe above exception was the direct cause of the following exception:\n\n"
+        "Traceback (most recent call last):\n  File \"worker.py\", line 4, in __call__\n    raise\nKeyError: 'x'"
     )
     assert gist_of_task(RuntimeError(text)) == "KeyError: 'x'"
 
