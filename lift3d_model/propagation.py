@@ -76,15 +76,15 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     """
     total = votes.sum(0)
     shares = votes / total.clamp_min(1e-9)
-    margin = _margin(shares)
-    contested = _contested(total, margin, guide)
+    ahead = lead(shares)
+    contested = _contested(total, ahead, guide)
     if settings.rounds == 0 or not len(contested):
         return shares
     shares = shares.T.contiguous()
     neighbour, affinity = _neighbourhood(guide, contested, settings)
     believed = total / (total + 1.0)
-    sureness = margin * believed
-    anchor = (total * (margin + TIE))[contested, None]
+    sureness = ahead * believed
+    anchor = (total * (ahead + TIE))[contested, None]
     own = shares[contested]
     for _ in range(settings.rounds):
         weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
@@ -93,19 +93,19 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
         gain = settings.strength / (heard + 0.5)
         fresh = (anchor * own + gain * said) / (anchor + gain * heard).clamp_min(1e-9)
         shares[contested] = fresh
-        sureness[contested] = _margin(fresh.T.contiguous()) * believed[contested]
+        sureness[contested] = lead(fresh.T.contiguous()) * believed[contested]
     return shares.T
 
 
-def _contested(total: Tensor, margin: Tensor, guide: Guide) -> Tensor:
+def _contested(total: Tensor, ahead: Tensor, guide: Guide) -> Tensor:
     """[N] flat indices of the true image's pixels that are to listen: not sure, but not without votes."""
-    listens = ((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0)
+    listens = ((ahead < SURE) | (total < LEAST_EVIDENCE)) & (total > 0)
     listens = listens.view(guide.depth.shape)[: guide.size[0], : guide.size[1]]
     y, x = listens.nonzero().unbind(1)
     return y * guide.depth.shape[1] + x
 
 
-def _margin(shares: Tensor) -> Tensor:
+def lead(shares: Tensor) -> Tensor:
     """[R]: best share minus second best, of [K, R], class by class: several times as fast as sorting."""
     best, second = shares[0].clone(), torch.zeros_like(shares[0])
     for share in shares[1:]:
