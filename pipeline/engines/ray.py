@@ -7,18 +7,16 @@ worker time and again is found and set aside; a ledger sees to it that a worker 
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundles import Bundle, Unit
 from pipeline.engines.ledger import Ledger
+from pipeline.engines.payloads import Unpacker, packed
 from pipeline.engines.ray_errors import gist, gist_of_task
 from pipeline.engines.worker import ChunkStatus, Job, Worker, error_to_json
 from pipeline.preflight import Pool, fit_memory, fit_pool, this_machine
@@ -30,7 +28,6 @@ from pipeline.telemetry.stages import Step
 from pipeline.telemetry.trace import Doing, this_worker
 from schemas.config import EngineConfig
 from schemas.errors import EngineError, Lift3DError
-from schemas.scene import Frame, chunk_from_json, chunk_to_json, frame_from_json, frame_to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +39,9 @@ LEDGER_S = 5.0
 """Longest wait for the ledger's answer."""
 LOOK_S = 0.1
 """Between two looks at what is still under way once the run was told to stop."""
+HEAPS = "MALLOC_ARENA_MAX"
+"""glibc keeps what is freed in heaps, up to eight a core, which threads go through in turn. With one, and each thread's
+own cache of small pieces, a worker holds less the longer it runs."""
 
 
 @contextmanager
@@ -69,6 +69,7 @@ class RayEngine:
         self.workers = pool.workers
         self._ledger: Any = None
         self._lock = threading.Lock()
+        self._heard = False
 
     def fit(self, worker_bytes: int) -> None:
         """See `Engine.fit`."""
@@ -135,6 +136,7 @@ class RayEngine:
             batch_size=None, batch_format="pyarrow"
         )
         for batch in batches:
+            self._heard = True
             yield from (ChunkStatus.from_json(text).checked() for text in batch["status"].to_pylist())
 
     def _dataset(self, jobs: Sequence[Job], bundles: Sequence[Bundle], ledger: Any) -> Dataset:
@@ -149,15 +151,17 @@ class RayEngine:
             fn_constructor_kwargs={"jobs": jobs, "ledger": ledger},
             num_cpus=self._pool.cpus,
             num_gpus=self._pool.gpus,
+            runtime_env={"env_vars": {HEAPS: os.environ.get(HEAPS, "1")}},
         )
 
     def _stalled(self, in_flight: Sequence[Doing]) -> EngineError:
         import ray
 
-        working = "; ".join(map(str, in_flight))
+        idle = "nothing" if self._heard else "nothing, as no worker has started yet"
+        working = "; ".join(map(str, in_flight)) or idle
         free = ray.available_resources()
         return EngineError(
-            f"no chunk finished for {self._config.no_progress_s:g} s. Being worked on: {working or 'nothing'}. Free in "
+            f"no chunk finished for {self._config.no_progress_s:g} s. Being worked on: {working}. Free in "
             f"the cluster: {free.get('CPU', 0):g} CPU, {free.get('GPU', 0):g} GPU; a worker needs {self._pool.cpus:g} "
             f"CPU, {self._pool.gpus:g} GPU",
             remedy="raise engine.no_progress_s or lower plan.chunk if chunks take that long; run again to resume",
@@ -253,42 +257,3 @@ def _ledger_beside_us() -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger)
     return actor.options(scheduling_strategy=here).remote()
-
-
-def packed(bundles: Sequence[Bundle]) -> list[bytes]:
-    """Bundles as payloads of rows. A view is written down once, however many chunks look at it."""
-    texts: dict[int, str] = {}
-    return [_pack(bundle, texts) for bundle in bundles]
-
-
-def _pack(bundle: Bundle, texts: dict[int, str]) -> bytes:
-    """A line for the units, their views by the numbers of the lines that follow: one a view."""
-    frames = {id(frame): frame for unit in bundle for frame in unit.chunk.frames}
-    place = {key: line for line, key in enumerate(frames)}
-    units = [
-        [
-            unit.operator,
-            [place[id(frame)] for frame in unit.chunk.frames],
-            chunk_to_json(replace(unit.chunk, frames=())),
-        ]
-        for unit in bundle
-    ]
-    texts.update({key: json.dumps(frame_to_json(frame)) for key, frame in frames.items() if key not in texts})
-    return zlib.compress("\n".join([json.dumps(units), *(texts[key] for key in frames)]).encode(), level=1)
-
-
-class Unpacker:
-    """Inverse of `packed`, bundle by bundle. What is left of a view from the bundle before is not read again."""
-
-    def __init__(self) -> None:
-        self._frames: dict[str, Frame] = {}
-
-    def __call__(self, payload: bytes) -> Bundle:
-        """A row's bundle."""
-        head, *lines = zlib.decompress(payload).decode().split("\n")
-        self._frames = {line: self._frames.get(line) or frame_from_json(json.loads(line)) for line in lines}
-        frames = [self._frames[line] for line in lines]
-        return tuple(
-            Unit(operator, replace(chunk_from_json(chunk), frames=tuple(frames[line] for line in views)))
-            for operator, views, chunk in json.loads(head)
-        )

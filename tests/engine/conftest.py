@@ -28,8 +28,9 @@ class Fragile:
 
     name, stride, kind, label_set = "fragile", 4, "classes", label_set("nyu40")
 
-    def __init__(self, fatal=(), seconds=0.0, version=1, driver=None, crash=False):
-        if driver not in (None, os.getpid()):
+    def __init__(self, fatal=(), seconds=0.0, version=1, driver=None, crash=False, environment=None):
+        as_told = environment is not None and environment.items() <= os.environ.items()
+        if driver not in (None, os.getpid()) and not as_told:
             if crash:
                 os._exit(1)
             raise OperatorError("only the driver can build this")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.bundles import Bundle, Unit
-from pipeline.engines.ray import Unpacker, packed
+from pipeline.engines.payloads import Unpacker, packed
 from pipeline.readers import load_scene, open_dataset
 from schemas.config import LabelingConfig
 from schemas.scene import Chunk, chunk_to_json

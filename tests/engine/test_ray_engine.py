@@ -93,3 +93,15 @@ def test_what_does_not_fit_the_cluster_is_refused_before_any_work(rooms: Rooms, 
     with pytest.raises(EngineError, match="engine.workers to at most 2"):
         run_labeling(config(engine=ray_engine(workers=3)))
     assert not Path(config().store).exists()
+
+
+def test_workers_keep_few_heaps_of_what_is_free_and_as_many_as_the_user_says(
+    rooms: Rooms, config: Build, fragile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms(a=2)
+    for said, expected in ((None, "1"), ("5", "5")):
+        if said:
+            monkeypatch.setenv("MALLOC_ARENA_MAX", said)
+        operator = {"spec": fragile, "kwargs": {"driver": os.getpid(), "environment": {"MALLOC_ARENA_MAX": expected}}}
+        settings = config(f"heaps-{expected}", operator=operator, lift={"method": "none"}, engine=ray_engine(workers=1))
+        assert run_labeling(settings).frames_labelled == 2
