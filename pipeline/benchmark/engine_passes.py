@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,8 @@ from pipeline.benchmark.table import Cell, Table
 if TYPE_CHECKING:
     from pipeline.benchmark.engine import Bench
 
-ADDED = "indoor", "edges"
-"""Operators beside class maps from files: a small network, and numbers at every pixel."""
+NETWORKS = "indoor", "edges"
+"""Operators beside class maps from files: two networks, whose own work no pass can share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,23 @@ class _Walls:
 
 def passes(bench: Bench) -> list[Table]:
     """Three operators on a room of 24 views, by depth and from RGB; ratios are those of a round."""
-    room, rows = replace(sample_rooms(bench, 1), how="local"), list[tuple[Cell, ...]]()
-    for method in ("depth", "rgb"):
-        found = [
-            _walls(replace(room, lift={"method": method}), f"{bench.folder}/{method}-{k}")
-            for k in range(rounds_of(bench))
-        ]
-        apart, together = [one.apart for one in found], [one.together for one in found]
-        ratios = [one.together / one.apart for one in found]
-        later, kept = [one.later for one in found], [one.kept for one in found]
-        size = f"{found[0].kept_bytes / 1e6:.2f}"
-        rows.append((method, *map(spread, (apart, together, ratios, later, kept)), size))
+    rows: list[tuple[Cell, ...]] = []
+    for name, trio in _trios(bench).items():
+        for method in ("depth",) if bench.options.quick else ("depth", "rgb"):
+            alone = [replace(case, lift={"method": method}) for case in trio]
+            stores = bench.folder / f"{name}-{method}".replace(" ", "-")
+            found = [_walls(alone, f"{stores}-{k}") for k in range(rounds_of(bench))]
+            ratios = [one.together / one.apart for one in found]
+            walls = (
+                [one.apart for one in found],
+                [one.together for one in found],
+                ratios,
+                [one.later for one in found],
+                [one.kept for one in found],
+            )
+            rows.append((name, method, *map(spread, walls), f"{found[0].kept_bytes / 1e6:.2f}"))
     columns = (
+        "operators",
         "lift",
         "three runs s",
         "one pass s",
@@ -58,17 +65,36 @@ def passes(bench: Bench) -> list[Table]:
         "with kept geometry s",
         "MB a frame",
     )
-    return [Table(f"Class maps from files, {' and '.join(ADDED)} in one pass, 24 views, 320x240", columns, tuple(rows))]
+    return [Table("Three operators in one pass, 24 views, 320x240", columns, tuple(rows))]
 
 
-def _walls(room: EngineCase, stores: str) -> _Walls:
+def _trios(bench: Bench) -> Mapping[str, Sequence[EngineCase]]:
+    """Class maps from files and two networks, and three times class maps from files: what networks cost left out."""
+    room = replace(sample_rooms(bench, 1), how="local")
+    given = Path(room.operator["spec"].partition(":")[2])
+    first, second, third = (
+        replace(room, operator={**room.operator, "spec": f"precomputed:{copytree(given, given.with_name(name))}"})
+        for name in ("first", "second", "third")
+    )
+    files: dict[str, Sequence[EngineCase]] = {"class maps from files": (first, second, third)}
+    if bench.options.quick:
+        return files
+    one, other = (replace(room, operator={"spec": name}) for name in NETWORKS)
+    return {f"class maps from files, {' and '.join(NETWORKS)}": (room, one, other), **files}
+
+
+def _together(alone: Sequence[EngineCase]) -> EngineCase:
+    """One run with all their operators."""
+    specs = [case.operator["spec"] for case in alone]
+    kwargs = {case.operator["spec"]: case.operator["kwargs"] for case in alone if "kwargs" in case.operator}
+    return replace(alone[0], operator={"spec": specs, "kwargs": kwargs})
+
+
+def _walls(alone: Sequence[EngineCase], stores: str) -> _Walls:
     """One round: every case in a process of its own, imports and all."""
-    spec = room.operator["spec"]
-    alone = [room, *(replace(room, operator={"spec": name}) for name in ADDED)]
-    every = replace(room, operator={"spec": [spec, *ADDED], "kwargs": {spec: room.operator["kwargs"]}})
     apart = [measure(case.into(f"{stores}-apart")).wall_s for case in alone]
-    together = measure(every.into(f"{stores}-together")).wall_s
-    first, *_, last = (replace(case, geometry="store").into(f"{stores}-kept") for case in alone)
+    together = measure(_together(alone).into(f"{stores}-together")).wall_s
+    first, _, last = (replace(case, geometry="store").into(f"{stores}-kept") for case in alone)
     measure(first)
     kept = [path.stat().st_size for path in Path(first.store, "geometry").rglob("*.zst")]
     return _Walls(sum(apart), together, apart[-1], measure(last).wall_s, mean(kept) if kept else 0.0)

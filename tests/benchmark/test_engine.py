@@ -116,6 +116,16 @@ def test_a_case_is_a_config_of_its_own():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_operators_of_one_pass_are_timed_beside_runs_of_their_own():
+    (table,) = benchmark_engine(EngineOptions(("passes",), quick=True)).tables["passes"]
+    ((operators, lift, apart, together, *_),) = table.rows
+    assert (operators, lift) == ("class maps from files", "depth")
+    assert float(together) > 0
+    assert float(apart) > 0
+
+
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_every_part_that_starts_ray_runs_and_is_kept(tmp_path):
