@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from pipeline.preflight import Node, this_machine
 from schemas.errors import EngineError
 
+log = logging.getLogger("lift3d")
+
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a private cluster. Rows hold addresses and cameras, never pixels."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
@@ -137,9 +139,25 @@ def _connected(**options: Any) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)
     try:
-        yield
+        with _raylet_speaks_in_the_log():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _raylet_speaks_in_the_log() -> Iterator[None]:
+    """What Ray would print on stdout, where results go, of every worker that died; `EngineError` says what matters."""
+    from ray._private import worker
+
+    def note(data: dict[str, Any], ignore_prefix: bool) -> None:
+        log.debug("Ray: %s", " ".join(map(str, data["lines"])))
+
+    printing, worker.print_to_stdstream = worker.print_to_stdstream, note
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
 
 
 @contextmanager

@@ -181,6 +181,7 @@ class Campaign:
         pd.testing.assert_frame_equal(labels, self.clean[0])
         assert quarantine == self.clean[1], f"{plan}: {quarantine}"
         assert not open_files(store).list("_leases"), f"{plan}: a lease was left"
+        assert "(raylet)" not in Path(f"{log}.err").read_text(), f"{plan}: Ray's own words among the results"
         events = [line.split() for line in log.read_text().splitlines()]
         sound = [(what, frame) for what, frame, _ in events if frame not in (*BAD, *UNREADABLE)]
         for name, count in (("begun_again", "begin"), ("ended_again", "end")):
