@@ -254,9 +254,9 @@ def _damage_columns(data: bytes, corpus: list[bytes], random: object) -> bytes:
         return damage_bytes(data, corpus, random)
     at = random.randrange(table.num_columns)
     field = table.schema.field(at)
-    values = table.column(at).to_pylist() if field.name != "created_at" else [0] * len(table)
-    values[random.randrange(len(values))] = _odd_cell(values, random)
-    try:
+    try:  # the parent may be damaged: text that is not UTF-8 cannot be read either
+        values = table.column(at).to_pylist() if field.name != "created_at" else [0] * len(table)
+        values[random.randrange(len(values))] = _odd_cell(values, random)
         column = pa.array(values, field.type)
         return to_bytes(table.set_column(at, field.with_nullable(True) if random.random() < 0.3 else field, column))
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
