@@ -153,7 +153,8 @@ def _raylet_speaks_in_the_log() -> Iterator[None]:
     def note(data: dict[str, Any], ignore_prefix: bool) -> None:
         log.debug("Ray: %s", " ".join(map(str, data["lines"])))
 
-    printing, worker.print_to_stdstream = worker.print_to_stdstream, note
+    printing: Any = getattr(worker, "print_to_stdstream", None)  # a name of Ray's own: another release may have another
+    worker.print_to_stdstream = note
     try:
         yield
     finally:

@@ -41,7 +41,7 @@ LOOK_S = 0.1
 """Between two looks at what is still under way once the run was told to stop."""
 HEAPS = "MALLOC_ARENA_MAX"
 """glibc keeps what is freed in heaps, up to eight a core, which threads go through in turn. With one, and each thread's
-own cache of small pieces, a worker holds less the longer it runs."""
+own cache of small pieces, a worker hardly grows with a scene."""
 
 
 @contextmanager
