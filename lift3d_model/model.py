@@ -129,7 +129,7 @@ class Lift3D:
         if self.settings.corrector.rounds == 0:
             return ids[-1].to(torch.int16)
         settings = self.settings.propagation
-        propagation = replace(settings, rounds=settings.source_rounds)
+        propagation = replace(settings, rounds=settings.source_rounds, tested=True)
         return self.lift_ids(views, depths, ids, view, sources, classes, witnesses, propagation).ids
 
     def weighed(

@@ -26,6 +26,16 @@ TIE = 0.01
 """Margin that own votes are granted even where they are tied, so that they stay where nobody is heard."""
 LEAST_EVIDENCE = 2.0
 """Votes below which a pixel is contested whatever they say."""
+LEAST_LEAD, MOST_LEAD = 1.0, 3.0
+"""Votes by which the best class leads at pixels that a guide is tested on: outlines, but not a toss-up."""
+ALONE = 0.8
+"""Share of the neighbours with a pixel's class from which it lies on no outline."""
+GOOD_GUIDE, POOR_GUIDE = 0.3, 0.5
+"""Mistakes of a guide, relative to no guide, up to which it is followed and from which it is not."""
+PRIOR = 20.0, 7.0
+"""Mistakes without and with a guide that are taken for granted: what was counted has to outweigh them."""
+MOST_TESTED = 8000
+"""Pixels that a guide is tested on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class PropagationSettings:
         source_rounds: the same for the class map of a source before others look at it: what a view spreads too far is
             wrong in every view that looks through it, so it listens to its next neighbours and no further.
         strength: votes that a fully alike and sure neighbourhood is worth.
+        tested: whether it is worth that only as far as the guide knows where classes end (`guide_worth`).
         colour_scale: RGB distance at which likeness falls to exp(-1/2); None = colours are not looked at
             (a novel view has none).
         depth_scale: deviation from a common plane, relative to depth, at which likeness falls to 1/e.
@@ -45,6 +56,7 @@ class PropagationSettings:
     rounds: int = 8
     source_rounds: int = 1
     strength: float = 8.0
+    tested: bool = False
     colour_scale: float | None = 0.04
     depth_scale: float = 0.01
 
@@ -86,15 +98,50 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     sureness = ahead * believed
     anchor = (total * (ahead + TIE))[contested, None]
     own = shares[contested]
+    strength = settings.strength
+    if settings.tested:
+        inner = _inner(contested, guide)
+        strength *= guide_worth(shares, sureness, total * ahead, contested[inner], neighbour[inner], affinity[inner])
     for _ in range(settings.rounds):
         weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
         heard = weight.sum(1, keepdim=True)
         said = F.embedding_bag(neighbour, shares, per_sample_weights=weight, mode="sum")
-        gain = settings.strength / (heard + 0.5)
+        gain = strength / (heard + 0.5)
         fresh = (anchor * own + gain * said) / (anchor + gain * heard).clamp_min(1e-9)
         shares[contested] = fresh
         sureness[contested] = lead(fresh.T.contiguous()) * believed[contested]
     return shares.T
+
+
+def guide_worth(
+    shares: Tensor, sureness: Tensor, lead_votes: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor
+) -> float:
+    """How far a guide is to be followed, from 0 to 1: 1 where colours and depths change where classes do.
+
+    Where votes lean one way at an outline, neighbours that look alike should say the same more often than all
+    neighbours do. Where an outline is not where the photo has an edge, or there is none, they do not.
+
+    Args:
+        shares: [R, K] class shares; sureness, lead_votes: [R], the latter by how many votes the best class leads.
+        pixels: [N] contested pixels; neighbour, affinity: [N, O], of these, none beyond the image.
+    """
+    leads = lead_votes[pixels]
+    asked = ((leads > LEAST_LEAD) & (leads < MOST_LEAD)).nonzero()[:, 0]
+    asked = asked[:: len(asked) // MOST_TESTED + 1]
+    around, alike = neighbour[asked], affinity[asked]
+    best = shares.argmax(1)
+    own = best[pixels[asked]]
+    sure = sureness.index_select(0, around.flatten()).view_as(alike)
+    same = best.index_select(0, around.flatten()).view_as(around) == own[:, None]
+    outline = (same.float().mean(1) < ALONE) & ((alike * sure).sum(1) > 0.5)
+
+    def mistakes(weight: Tensor) -> float:
+        said = F.embedding_bag(around, shares, per_sample_weights=weight, mode="sum").argmax(1)
+        return float(((said != own) & outline).sum())
+
+    unguided, guided = PRIOR
+    ratio = (mistakes(alike * sure) + guided) / (mistakes(sure) + unguided)
+    return min(max((POOR_GUIDE - ratio) / (POOR_GUIDE - GOOD_GUIDE), 0.0), 1.0)
 
 
 def _contested(total: Tensor, ahead: Tensor, guide: Guide) -> Tensor:
@@ -103,6 +150,13 @@ def _contested(total: Tensor, ahead: Tensor, guide: Guide) -> Tensor:
     listens = listens.view(guide.depth.shape)[: guide.size[0], : guide.size[1]]
     y, x = listens.nonzero().unbind(1)
     return y * guide.depth.shape[1] + x
+
+
+def _inner(pixels: Tensor, guide: Guide) -> Tensor:
+    """[N]: whether flat pixel indices have all their neighbours within the true image."""
+    margin, stride = max(REACH), guide.depth.shape[1]
+    y, x = pixels // stride, pixels % stride
+    return (y >= margin) & (x >= margin) & (y < guide.size[0] - margin) & (x < guide.size[1] - margin)
 
 
 def lead(shares: Tensor) -> Tensor:

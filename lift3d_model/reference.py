@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 from lift3d_model.corrector import CorrectorSettings
 from lift3d_model.evidence import EvidenceSettings
 from lift3d_model.matching import MatchingSettings
-from lift3d_model.propagation import LEAST_EVIDENCE, REACH, SURE, TIE, PropagationSettings
+from lift3d_model.propagation import (
+    ALONE,
+    GOOD_GUIDE,
+    LEAST_EVIDENCE,
+    LEAST_LEAD,
+    MOST_LEAD,
+    POOR_GUIDE,
+    PRIOR,
+    REACH,
+    SURE,
+    TIE,
+    PropagationSettings,
+)
 from lift3d_model.smoothing import SmoothingSettings
 
 Array = NDArray[np.float64]
@@ -124,19 +136,47 @@ def spread_shares(
     contested = [(int(i), int(j)) for i, j in np.argwhere(((margin < SURE) | (total < LEAST_EVIDENCE)) & (total > 0))]
     steps = [(r * dy, r * dx) for r in REACH for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
     shares, sureness = own.copy(), margin * total / (total + 1)
+    around = {
+        (i, j): [
+            ((i + dy, j + dx), _likeness((i, j), (dy, dx), image, depth, spread, (size, settings)))
+            for dy, dx in steps
+            if 0 <= i + dy < size[0] and 0 <= j + dx < size[1]
+        ]
+        for i, j in contested
+    }
+    strength = settings.strength * (guide_worth(own, sureness, total * margin, around) if settings.tested else 1.0)
     for _ in range(settings.rounds):
         before, sure = shares.copy(), sureness.copy()
         for i, j in contested:
-            heard, said = 0.0, np.zeros(len(votes))
-            for dy, dx in steps:
-                if 0 <= i + dy < size[0] and 0 <= j + dx < size[1]:
-                    alike = _likeness((i, j), (dy, dx), image, depth, spread, (size, settings))
-                    heard += alike * sure[i + dy, j + dx]
-                    said += alike * sure[i + dy, j + dx] * before[:, i + dy, j + dx]
-            anchor, gain = total[i, j] * (margin[i, j] + TIE), settings.strength / (heard + 0.5)
+            heard = sum(alike * sure[there] for there, alike in around[i, j])
+            said = sum((alike * sure[there] * before[:, *there] for there, alike in around[i, j]), np.zeros(len(votes)))
+            anchor, gain = total[i, j] * (margin[i, j] + TIE), strength / (heard + 0.5)
             shares[:, i, j] = (anchor * own[:, i, j] + gain * said) / max(anchor + gain * heard, 1e-9)
             sureness[i, j] = _lead(shares[:, i, j]) * total[i, j] / (total[i, j] + 1)
     return np.asarray(shares)
+
+
+def guide_worth(
+    shares: Array,
+    sureness: Array,
+    lead_votes: Array,
+    around: dict[tuple[int, int], list[tuple[tuple[int, int], float]]],
+) -> float:
+    """`propagation.guide_worth` of shares [K, H, W]; `around`: contested pixels' neighbours and how alike they are.
+
+    Pixels whose neighbours are not all within the image are not asked.
+    """
+    unguided, guided = PRIOR
+    for pixel, neighbours in around.items():
+        if len(neighbours) < 8 * len(REACH):
+            continue
+        own = shares[:, *pixel].argmax()
+        same = [shares[:, *there].argmax() == own for there, _ in neighbours]
+        heard = sum(alike * sureness[there] for there, alike in neighbours)
+        if LEAST_LEAD < lead_votes[pixel] < MOST_LEAD and np.mean(same) < ALONE and heard > 0.5:
+            unguided += sum(sureness[there] * shares[:, *there] for there, _ in neighbours).argmax() != own
+            guided += sum(alike * sureness[there] * shares[:, *there] for there, alike in neighbours).argmax() != own
+    return min(max((POOR_GUIDE - guided / unguided) / (POOR_GUIDE - GOOD_GUIDE), 0.0), 1.0)
 
 
 def _lead(shares: Array) -> float:

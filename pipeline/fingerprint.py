@@ -14,7 +14,7 @@ from typing import Any, Literal
 from schemas.config import LiftConfig
 from schemas.scene import Asset, Frame
 
-CONTRACT_VERSION = 7
+CONTRACT_VERSION = 8
 """Raised whenever the same input and settings give another label than before."""
 
 PARTS = ("contract", "operator", "settings", "checkpoint", "camera", "image", "depth", "sources")

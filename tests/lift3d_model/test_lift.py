@@ -329,7 +329,8 @@ def test_a_source_listens_to_next_neighbours_before_others_look_at_it(room):
     """What a view spreads far is wrong in every view that looks through it."""
     ids, order = _noisy(room), [v for v in range(len(room.ids)) if v != TARGET]
     args = room.views, room.depths, ids[[*order, TARGET]], TARGET, order, CLASSES
-    once = replace(SENSOR, propagation=replace(SENSOR.propagation, rounds=SENSOR.propagation.source_rounds))
+    settings = SENSOR.propagation
+    once = replace(SENSOR, propagation=replace(settings, rounds=settings.source_rounds, tested=True))
     corrected = Lift3D(SENSOR).corrected_ids(*args)
     assert torch.equal(corrected, Lift3D(once).lift_ids(*args).ids)
     assert not torch.equal(corrected, Lift3D(SENSOR).lift_ids(*args).ids)

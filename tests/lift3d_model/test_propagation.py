@@ -51,6 +51,43 @@ def test_it_equals_the_slow_twin(seed, classes, colour, rounds):
     np.testing.assert_allclose(found.numpy()[:, inside.ravel()], expected[:, inside], atol=1e-6)
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 9999), st.floats(0, 1))
+def test_a_guide_is_tested_as_the_slow_twin_does_it(seed, mixed):
+    """With colours that say everything, nothing, or something of where classes end."""
+    rng = np.random.default_rng(seed)
+    size, height, width = (20, 22), 21, 24
+    truth = np.arange(width)[None] + rng.integers(-2, 3, (height, 1)) < width // 2
+    votes = 4 + 1.2 * np.stack([truth, ~truth]) + 0.4 * rng.random((2, height, width))
+    colour = np.where(rng.random((height, width)) < mixed, truth, rng.random((height, width)) < 0.5)
+    image = np.stack([0.1 * colour + 0.01 * rng.random((height, width))] * 3)
+    depth, spread = np.full((height, width), 2.0), np.full((height, width), 0.01)
+    constants = PropagationSettings(rounds=1, tested=True)
+    guide = Guide(*(torch.from_numpy(x) for x in (image, depth, spread)), size)
+    found = propagate(torch.from_numpy(votes).flatten(1), guide, constants)
+    expected = reference.spread_shares(votes, image, depth, spread, size, constants)
+    inside = np.zeros((height, width), bool)
+    inside[: size[0], : size[1]] = True
+    np.testing.assert_allclose(found.numpy()[:, inside.ravel()], expected[:, inside], atol=1e-6)
+
+
+@pytest.mark.parametrize(("off", "worth"), [(0, 1.0), (2, 0.0)])
+def test_a_guide_is_followed_where_its_edges_are_the_outlines(off, worth):
+    """Votes lean to one class or the other, in stripes; the photo's stripes are where theirs are, or two pixels off."""
+    height, width = 64, 64
+    x = torch.arange(width).expand(height, width)
+    striped = (x % 12 < 2).double()
+    noise = torch.rand(2, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    votes = (5 + 2 * torch.stack([striped, 1 - striped]) + noise).flatten(1)
+    image = (0.3 + 0.4 * ((x - off) % 12 < 2).double()).expand(3, height, width)
+    flat = torch.full((height, width), 2.0, dtype=torch.float64)
+    guide = Guide(image, flat, 0.005 * flat, (height, width))
+    tested = propagate(votes, guide, replace(SETTINGS, rounds=1, tested=True))
+    followed = propagate(votes, guide, replace(SETTINGS, rounds=1))
+    torch.testing.assert_close(tested, followed if worth else votes / votes.sum(0))
+    assert not torch.equal(followed, votes / votes.sum(0))
+
+
 def test_what_all_agree_on_stays():
     guide, right = _guide()
     sure = _votes(right, torch.zeros(HEIGHT, WIDTH, dtype=torch.bool))
