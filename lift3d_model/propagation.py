@@ -26,13 +26,15 @@ TIE = 0.01
 """Margin that own votes are granted even where they are tied, so that they stay where nobody is heard."""
 LEAST_EVIDENCE = 2.0
 """Votes below which a pixel is contested whatever they say."""
+LEAST_VOTES = 8.0
+"""Votes of a pixel that a guide is tested on: where few speak, their mistakes would be held against the guide."""
 LEAST_LEAD, MOST_LEAD = 1.0, 3.0
-"""Votes by which the best class leads at pixels that a guide is tested on: outlines, but not a toss-up."""
+"""Votes by which the best class leads there: outlines, but not a toss-up."""
 ALONE = 0.8
 """Share of the neighbours with a pixel's class from which it lies on no outline."""
 GOOD_GUIDE, POOR_GUIDE = 0.3, 0.5
 """Mistakes of a guide, relative to no guide, up to which it is followed and from which it is not."""
-PRIOR = 20.0, 7.0
+PRIOR = 20.0, 6.0
 """Mistakes without and with a guide that are taken for granted: what was counted has to outweigh them."""
 MOST_TESTED = 8000
 """Pixels that a guide is tested on, at most."""
@@ -101,7 +103,7 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     strength = settings.strength
     if settings.tested:
         inner = _inner(contested, guide)
-        strength *= guide_worth(shares, sureness, total * ahead, contested[inner], neighbour[inner], affinity[inner])
+        strength *= guide_worth(shares, sureness, total, contested[inner], neighbour[inner], affinity[inner])
     for _ in range(settings.rounds):
         weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
         heard = weight.sum(1, keepdim=True)
@@ -114,7 +116,7 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
 
 
 def guide_worth(
-    shares: Tensor, sureness: Tensor, lead_votes: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor
+    shares: Tensor, sureness: Tensor, total: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor
 ) -> float:
     """How far a guide is to be followed, from 0 to 1: 1 where colours and depths change where classes do.
 
@@ -122,11 +124,12 @@ def guide_worth(
     neighbours do. Where an outline is not where the photo has an edge, or there is none, they do not.
 
     Args:
-        shares: [R, K] class shares; sureness, lead_votes: [R], the latter by how many votes the best class leads.
+        shares: [R, K] class shares; sureness, total: [R], the latter votes.
         pixels: [N] contested pixels; neighbour, affinity: [N, O], of these, none beyond the image.
     """
-    leads = lead_votes[pixels]
-    asked = ((leads > LEAST_LEAD) & (leads < MOST_LEAD)).nonzero()[:, 0]
+    votes = total[pixels]
+    ahead = votes * lead(shares[pixels].T)
+    asked = ((votes > LEAST_VOTES) & (ahead > LEAST_LEAD) & (ahead < MOST_LEAD)).nonzero()[:, 0]
     asked = asked[:: len(asked) // MOST_TESTED + 1]
     around, alike = neighbour[asked], affinity[asked]
     best = shares.argmax(1)

@@ -21,6 +21,7 @@ from lift3d_model.propagation import (
     GOOD_GUIDE,
     LEAST_EVIDENCE,
     LEAST_LEAD,
+    LEAST_VOTES,
     MOST_LEAD,
     POOR_GUIDE,
     PRIOR,
@@ -144,7 +145,7 @@ def spread_shares(
         ]
         for i, j in contested
     }
-    strength = settings.strength * (guide_worth(own, sureness, total * margin, around) if settings.tested else 1.0)
+    strength = settings.strength * (guide_worth(own, sureness, total, around) if settings.tested else 1.0)
     for _ in range(settings.rounds):
         before, sure = shares.copy(), sureness.copy()
         for i, j in contested:
@@ -159,7 +160,7 @@ def spread_shares(
 def guide_worth(
     shares: Array,
     sureness: Array,
-    lead_votes: Array,
+    total: Array,
     around: dict[tuple[int, int], list[tuple[tuple[int, int], float]]],
 ) -> float:
     """`propagation.guide_worth` of shares [K, H, W]; `around`: contested pixels' neighbours and how alike they are.
@@ -173,7 +174,8 @@ def guide_worth(
         own = shares[:, *pixel].argmax()
         same = [shares[:, *there].argmax() == own for there, _ in neighbours]
         heard = sum(alike * sureness[there] for there, alike in neighbours)
-        if LEAST_LEAD < lead_votes[pixel] < MOST_LEAD and np.mean(same) < ALONE and heard > 0.5:
+        ahead = total[pixel] * _lead(shares[:, *pixel])
+        if total[pixel] > LEAST_VOTES and LEAST_LEAD < ahead < MOST_LEAD and np.mean(same) < ALONE and heard > 0.5:
             unguided += sum(sureness[there] * shares[:, *there] for there, _ in neighbours).argmax() != own
             guided += sum(alike * sureness[there] * shares[:, *there] for there, alike in neighbours).argmax() != own
     return min(max((POOR_GUIDE - guided / unguided) / (POOR_GUIDE - GOOD_GUIDE), 0.0), 1.0)
