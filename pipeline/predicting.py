@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from pipeline.operators.contract import check_decoded, check_encoded
+from pipeline.operators.contract import check_decoded, check_encoded, check_indices
 from pipeline.protocols import Operator
 from schemas.scene import FrameBatch
 
@@ -50,12 +50,24 @@ def encode_batch(
         frames=tuple(view.frame.id for view in views),
         cameras=tuple(view.frame.camera for view in views),
     )
+    said = class_indices(operator, batch) if as_ids else None
+    if said is not None:
+        return [Encoded(None, ids) for ids in said]
     features = operator.encode(batch)
     check_encoded(operator, features, batch)
     if not as_ids:
         return [Encoded(view.float(), None) for view in features]
     size = (batch.images.shape[-2], batch.images.shape[-1])
     return [Encoded(None, class_ids(decode_view(operator, view.float(), size))) for view in features]
+
+
+def class_indices(operator: Operator, batch: FrameBatch[Tensor]) -> Tensor | None:
+    """[B, H, W] int16: what an operator that knows each pixel's class says at once; None where it has to be decoded."""
+    method = getattr(operator, "class_indices", None)
+    found = method(batch) if callable(method) else None
+    if found is not None:
+        check_indices(operator, found, batch)
+    return found
 
 
 def class_ids(scores: Tensor) -> Tensor:

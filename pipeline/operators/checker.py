@@ -16,6 +16,7 @@ from pipeline.faults import Faults
 from pipeline.operators.check_images import drawn_batches
 from pipeline.operators.contract import check_decoded, check_encoded
 from pipeline.operators.registry import build_operator
+from pipeline.predicting import class_ids, class_indices
 from schemas.errors import ContractError, Lift3DError
 from schemas.scene import FrameBatch
 
@@ -130,6 +131,22 @@ def _decodes(subject: Subject) -> str:
         size = _size(batch)
         decoded = subject.operator.decode(subject.operator.encode(batch).float(), size)
         check_decoded(subject.operator, decoded, size, len(batch.frames))
+    return ""
+
+
+def _says_the_same_at_once(subject: Subject) -> str:
+    """`class_indices` is a shorter way to what `encode` and `decode` say, and no other operator."""
+    for batch in subject.batches:
+        said = class_indices(subject.operator, batch)
+        if said is None:
+            raise SkippedError("it has none", remedy="")
+        scores = subject.operator.decode(subject.operator.encode(batch).float(), _size(batch))
+        differ = sum(int((class_ids(one) != two).sum()) for one, two in zip(scores, said, strict=True))
+        if differ:
+            raise ContractError(
+                f"class_indices differs from the best of decode's scores in {differ} of {said.numel()} pixels",
+                remedy="return the index of the highest score, -1 where all scores are zero",
+            )
     return ""
 
 
@@ -266,6 +283,7 @@ def _moves_to_a_gpu(subject: Subject) -> str:
 CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "encode: shape, type, finite": _encodes,
     "decode: shape, type, range": _decodes,
+    "class_indices: as decode says": _says_the_same_at_once,
     "leaves its input alone": _keeps_to_itself,
     "the same twice": _repeats,
     "frames are independent": _is_independent,
@@ -276,7 +294,14 @@ CHECKS: Mapping[str, Callable[[Subject], str]] = {
     "moves between devices": _moves_to_a_gpu,
 }
 """Name -> check: a note, or nothing; a breach is raised. The first two say whether results can be looked at at all."""
-RESULTS = (_repeats, _keeps_to_itself, _is_independent, _is_what_it_was_built_from, _tells_variations_apart)
+RESULTS = (
+    _says_the_same_at_once,
+    _repeats,
+    _keeps_to_itself,
+    _is_independent,
+    _is_what_it_was_built_from,
+    _tells_variations_apart,
+)
 """Checks that compare results."""
 
 

@@ -74,6 +74,21 @@ def check_decoded(operator: Operator, decoded: Any, size: tuple[int, int], batch
         raise ContractError(f"{where} returned RGB from {low:.3g} to {high:.3g}, expected [0, 1]", remedy=HELP)
 
 
+def check_indices(operator: Operator, found: Any, batch: FrameBatch[Tensor]) -> None:
+    """Raise `ContractError` unless `class_indices` returned int16 [B, H, W] of the label set's classes, or -1."""
+    import torch
+
+    shape = [len(batch.frames), *batch.images.shape[-2:]]
+    classes = len(operator.label_set.ids) if operator.label_set else 0
+    where, wanted = f"operator {operator.name!r}: class_indices", f"int16 {shape} in -1..{classes - 1}"
+    if not isinstance(found, torch.Tensor) or found.dtype != torch.int16 or list(found.shape) != shape:
+        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        raise ContractError(f"{where} returned {what}, expected {wanted}", scene=batch.scene, remedy=HELP)
+    if found.numel() and not (int(found.min()) >= -1 and int(found.max()) < classes):
+        spans = f"{int(found.min())}..{int(found.max())}"
+        raise ContractError(f"{where} returned {spans}, expected {wanted}", scene=batch.scene, remedy=HELP)
+
+
 def _check(
     where: str, value: Any, shape: tuple[int | None, ...], expected: str, batch: FrameBatch[Tensor] | None = None
 ) -> None:

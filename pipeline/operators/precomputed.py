@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -88,6 +89,17 @@ class Precomputed:
         size = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
         return torch.stack([self._encode_frame(batch.scene, frame, size) for frame in batch.frames])
 
+    def class_indices(self, batch: FrameBatch[Tensor]) -> Tensor | None:
+        """[B, H, W] int16 indices of pictures of ids, -1 for the ignore id: what `encode` one-hot would come to, in a
+        fraction of its memory. None where ids are averaged over cells or files hold scores. Raises as `encode` does."""
+        import torch
+
+        if self.label_set is None or self._suffix != ".png" or self.stride != 1:
+            return None
+        size = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
+        indices = [self._indices(self._source(batch.scene, frame), size) for frame in batch.frames]
+        return torch.stack(indices).to(self.device)
+
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Lifted maps [B, C, h, w] as they are (features), or bilinear at `size` = (H, W) (all other kinds)."""
         return features if self.kind == "features" else upsample(features, self.stride, size)
@@ -100,27 +112,29 @@ class Precomputed:
         import torch
 
         source = self._source(scene, frame)
-        data = self._read(source)
-        try:
-            if self._suffix == ".npy":
-                return torch.from_numpy(self._check_map(decode_map(data), source)).to(self.device)
-            return self._pool(self._picture_maps(data, source, size).to(self.device))
-        except UnreadableError as error:
-            raise FrameError(
-                Reason.PREDICTION_UNREADABLE,
-                f"prediction {source.path}: {error}",
-                scene=scene,
-                frame=frame,
-                remedy=_AGAIN,
-            ) from None
+        if self._suffix == ".npy":
+            with _readable(source):
+                return torch.from_numpy(self._check_map(decode_map(self._read(source)), source)).to(self.device)
+        return self._pool(self._picture_maps(source, size).to(self.device))
 
-    def _picture_maps(self, data: bytes, source: _Source, size: tuple[int, int]) -> Tensor:
-        """PNG bytes -> one-hot [K, H, W] or RGB [3, H, W]."""
+    def _picture_maps(self, source: _Source, size: tuple[int, int]) -> Tensor:
+        """PNG -> one-hot [K, H, W] or RGB [3, H, W]."""
         if self.label_set is None:
-            return _as_unit_rgb(resize_nearest(decode_rgb(data), size))
-        ids = decode_ids(data)
+            with _readable(source):
+                return _as_unit_rgb(resize_nearest(decode_rgb(self._read(source)), size))
+        return _one_hot(self._indices(source, size), len(self.label_set.ids))
+
+    def _indices(self, source: _Source, size: tuple[int, int]) -> Tensor:
+        """PNG -> [H, W] int16 class indices, -1 where the ignore id is."""
+        import torch
+
+        assert self.label_set is not None
+        with _readable(source):
+            ids = decode_ids(self._read(source))
         _check_ids(ids, self.label_set, source)
-        return _one_hot(resize_nearest(ids, size), self.label_set)
+        index = np.full(max(*self.label_set.ids, self.label_set.ignore_id) + 1, -1, np.int16)
+        index[list(self.label_set.ids)] = np.arange(len(self.label_set.ids))
+        return torch.from_numpy(index[resize_nearest(ids, size)])
 
     def _pool(self, maps: Tensor) -> Tensor:
         """[C, H, W] -> [C, h, w]: the mean over each cell."""
@@ -229,6 +243,21 @@ class Precomputed:
         return label_set(name) if name is not None else None
 
 
+@contextmanager
+def _readable(source: _Source) -> Iterator[None]:
+    """A `with` block in which a file is decoded: one that cannot be is its frame's fault."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise FrameError(
+            Reason.PREDICTION_UNREADABLE,
+            f"prediction {source.path}: {error}",
+            scene=source.scene,
+            frame=source.frame,
+            remedy=_AGAIN,
+        ) from None
+
+
 def _check_ids(ids: NDArray[np.uint16], labels: LabelSet, source: _Source) -> None:
     strangers = sorted(set(np.unique(ids).tolist()) - {*labels.ids, labels.ignore_id})
     if strangers:
@@ -241,12 +270,11 @@ def _check_ids(ids: NDArray[np.uint16], labels: LabelSet, source: _Source) -> No
         )
 
 
-def _one_hot(ids: NDArray[np.uint16], labels: LabelSet) -> Tensor:
-    """ids [H, W] -> float [K, H, W], zero throughout where the ignore id is."""
+def _one_hot(indices: Tensor, classes: int) -> Tensor:
+    """[H, W] -> float [K, H, W], zero throughout where the index is -1."""
     import torch
 
-    classes = torch.tensor(labels.ids, dtype=torch.int32)
-    return (torch.from_numpy(ids.astype(np.int32))[None] == classes[:, None, None]).float()
+    return (indices[None] == torch.arange(classes, dtype=indices.dtype)[:, None, None]).float()
 
 
 def _as_unit_rgb(picture: NDArray[np.uint8]) -> Tensor:

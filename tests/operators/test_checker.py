@@ -69,6 +69,37 @@ class Grey:
             return f"grey {hash('weights')}"
         return "grey" if self.wrong == "setting left out" else f"grey {self.gain}"
 '''
+HALVES = '''
+import torch
+
+from schemas.label_sets import LabelSet
+
+
+class Halves:
+    """Dark or bright, pixel by pixel; what it says at once is what it decodes to, or not."""
+
+    name, stride, kind = "halves", 1, "classes"
+    grey = ((0, 0, 0), (9, 9, 9))
+    label_set = LabelSet(name="halves", ids=(3, 7), names=("dark", "bright"), colors=grey, ignore_id=0)
+
+    def __init__(self, wrong=""):
+        self.wrong = wrong
+
+    def encode(self, batch):
+        grey = batch.images.mean(1, keepdim=True)
+        return torch.cat([1 - grey, grey], 1)
+
+    def decode(self, features, size):
+        return features
+
+    def class_indices(self, batch):
+        found = (batch.images.mean(1) > 0.5).to(torch.int16)
+        changed = {"ids": 3 + 4 * found, "int64": found.long(), "size": found[:, 1:], "others": 1 - found, "list": []}
+        return changed.get(self.wrong, found)
+
+    def fingerprint(self):
+        return "halves"
+'''
 RESULTS = {
     "stride": ("encode: shape, type, finite", r"expected \[3, C, 7, 7\]"),
     "raises": ("encode: shape, type, finite", "ZeroDivisionError: nothing to divide by"),
@@ -111,8 +142,32 @@ def test_a_broken_operator_is_told_what_is_wrong(grey, wrong):
 
 def test_an_operator_that_keeps_the_contract_passes(grey, operator_contract):
     findings = check_spec(grey, variation={"gain": 0.7})
-    assert {one.check for one in findings if one.status == "ok"} >= {*CHECKS} - {"moves between devices"}
+    assert {one.check for one in findings if one.status == "ok"} >= {*CHECKS} - {
+        "moves between devices",
+        "class_indices: as decode says",
+    }
     operator_contract(grey, {"gain": 0.2}, elsewhere=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("ids", r"returned 3..7, expected int16 \[3, 112, 112\] in -1..1"),
+        ("int64", "returned torch.int64"),
+        ("size", r"returned torch.int16 \[3, 111, 112\]"),
+        ("list", "returned a list"),
+        ("others", "class_indices differs from the best of decode's scores in 37632 of 37632 pixels"),
+        ("", None),
+    ],
+)
+def test_classes_that_are_said_at_once_are_those_that_are_decoded(importable, wrong, text):
+    (importable / "halves_models").mkdir(exist_ok=True)
+    (importable / "halves_models" / "halves.py").write_text(HALVES, encoding="utf-8")
+    found = breaches(check_spec("halves_models.halves:Halves", {"wrong": wrong}, elsewhere=False))
+    if text is None:
+        assert not found
+    else:
+        assert re.search(text, found["class_indices: as decode says"])
 
 
 def test_the_fixture_fails_with_what_is_wrong(grey, operator_contract):
@@ -133,7 +188,7 @@ def test_a_setting_that_the_fingerprint_leaves_out_is_found_out(grey):
 
 def test_what_depends_on_results_is_not_looked_at_where_there_are_none(grey):
     findings = check_spec(grey, {"wrong": "raises"}, elsewhere=False)
-    assert {one.status for one in findings[2:5]} == {"skipped"}
+    assert {one.status for one in findings[2:6]} == {"skipped"}
 
 
 def test_files_of_predictions_are_checked_on_the_frames_that_they_are_for(sample_room, predictions):

@@ -11,14 +11,16 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.operators import build_operator
 from pipeline.operators.contract import check_decoded, check_encoded
 from pipeline.operators.prediction_files import UnreadableError, decode_ids, decode_map, resize_nearest
+from pipeline.predicting import class_ids, class_indices
 from schemas.errors import ConfigError, ContractError, FrameError, OperatorError, Reason
+from schemas.label_sets import label_set
 
 NYU40 = {"label_set": "nyu40"}
 
@@ -53,6 +55,21 @@ def test_ids_survive_encode_and_decode(tmp_path: Path, make_batch: Any, dtype: t
     assert set(scores.unique().tolist()) == {0.0, 1.0}
 
 
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 9999), st.sampled_from(["nyu40", "scannet20", "ade20k"]), st.sampled_from([np.uint8, np.uint16]))
+def test_indices_are_those_of_the_best_score(
+    tmp_path_factory: pytest.TempPathFactory, make_batch: Any, seed: int, name: str, dtype: type
+) -> None:
+    """Of files of any size, with holes."""
+    rng, labels = np.random.default_rng(seed), label_set(name)
+    folder, size = tmp_path_factory.mktemp("ids"), tuple(rng.integers(1, 15, 2))
+    write_ids(folder, rng.choice([*labels.ids, labels.ignore_id], size).astype(dtype))
+    operator, batch = build_operator(f"precomputed:{folder}", {"label_set": name}), make_batch((1, 9, 14))
+    said = class_indices(operator, batch)
+    assert said is not None
+    assert torch.equal(said[0], class_ids(operator.decode(operator.encode(batch), (9, 14))[0]))
+
+
 @settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 def test_nearest_resize_takes_the_pixel_under_the_centre(h: int, w: int, height: int, width: int) -> None:
@@ -74,6 +91,7 @@ def test_a_stride_averages_one_hot_maps_over_cells(tmp_path: Path, make_batch: A
     write_ids(tmp_path, np.array([[1, 1, 2, 0], [1, 2, 0, 0]], np.uint8))
     operator = build_operator(f"precomputed:{tmp_path}", {**NYU40, "stride": 2})
     batch = make_batch((1, 2, 4))
+    assert class_indices(operator, batch) is None
     features = operator.encode(batch)
     check_encoded(operator, features, batch)
     assert features[0, :2, 0].tolist() == [[0.75, 0.0], [0.25, 0.25]]
