@@ -130,12 +130,14 @@ def _encode_payload(record: LabelRecord, label_set: LabelSet | None) -> dict[str
     value = record.value
     match record.kind:
         case "classes":
-            ids, counts = np.unique(value, return_counts=True)
-            dtype = label_set.dtype if label_set else np.min_scalar_type(ids[-1])
-            if ids[0] < 0 or ids[-1] > np.iinfo(dtype).max:
-                raise _bad_record(record, f"class ids span {ids[0]}..{ids[-1]}, the label set's are {dtype}")
+            low, high = int(value.min()), int(value.max())
+            dtype = label_set.dtype if label_set else np.min_scalar_type(min(high, np.iinfo(np.uint16).max))
+            if low < 0 or high > np.iinfo(dtype).max:
+                raise _bad_record(record, f"class ids span {low}..{high}, the label set's are {dtype}")
+            counts = np.bincount(value.ravel())
+            ids = counts.nonzero()[0]
             label = _encode_png(value.astype(dtype))
-            return {"label": label, "class_ids": ids.tolist(), "class_px": counts.tolist()}
+            return {"label": label, "class_ids": ids.tolist(), "class_px": counts[ids].tolist()}
         case "image":
             if value.dtype != np.uint8:
                 raise _bad_record(record, f"the image is {value.dtype}, expected uint8 RGB")
