@@ -68,7 +68,9 @@ def benchmark_speed(
 
 @app.command("engine")
 def benchmark_engine(
-    parts: Annotated[str | None, typer.Option(metavar="a,b,...", help="overhead, scratch, memory, makespan, passes.")] = None,
+    parts: Annotated[
+        str | None, typer.Option(metavar="a,b,...", help="overhead, scratch, memory, makespan, passes.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often every case is measured, in turns.")] = 3,
     rooms: Annotated[int, typer.Option(min=2, help="Copies of the sample room in a run.")] = 10,
     workers: Annotated[str, typer.Option(metavar="N,N,...", help="Processes at work, each measured.")] = "1,2",
