@@ -102,8 +102,8 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     own = shares[contested]
     strength = settings.strength
     if settings.tested:
-        inner = _inner(contested, guide)
-        strength *= guide_worth(shares, sureness, total, contested[inner], neighbour[inner], affinity[inner])
+        asked = _testable(total, ahead, contested, guide)
+        strength *= guide_worth(shares, sureness, contested[asked], neighbour[asked], affinity[asked])
     for _ in range(settings.rounds):
         weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
         heard = weight.sum(1, keepdim=True)
@@ -115,36 +115,43 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     return shares.T
 
 
-def guide_worth(
-    shares: Tensor, sureness: Tensor, total: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor
-) -> float:
+def guide_worth(shares: Tensor, sureness: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor) -> float:
     """How far a guide is to be followed, from 0 to 1: 1 where colours and depths change where classes do.
 
     Where votes lean one way at an outline, neighbours that look alike should say the same more often than all
     neighbours do. Where an outline is not where the photo has an edge, or there is none, they do not.
 
     Args:
-        shares: [R, K] class shares; sureness, total: [R], the latter votes.
-        pixels: [N] contested pixels; neighbour, affinity: [N, O], of these, none beyond the image.
+        shares: [R, K] class shares; sureness: [R].
+        pixels: [N] `_testable` ones; neighbour, affinity: [N, O], of these.
     """
-    votes = total[pixels]
-    ahead = votes * lead(shares[pixels].T)
-    asked = ((votes > LEAST_VOTES) & (ahead > LEAST_LEAD) & (ahead < MOST_LEAD)).nonzero()[:, 0]
-    asked = asked[:: len(asked) // MOST_TESTED + 1]
-    around, alike = neighbour[asked], affinity[asked]
     best = shares.argmax(1)
-    own = best[pixels[asked]]
-    sure = sureness.index_select(0, around.flatten()).view_as(alike)
-    same = best.index_select(0, around.flatten()).view_as(around) == own[:, None]
-    outline = (same.float().mean(1) < ALONE) & ((alike * sure).sum(1) > 0.5)
+    own = best[pixels]
+    sure = sureness.index_select(0, neighbour.flatten()).view_as(affinity)
+    same = best.index_select(0, neighbour.flatten()).view_as(neighbour) == own[:, None]
+    outline = (same.float().mean(1) < ALONE) & ((affinity * sure).sum(1) > 0.5)
 
     def mistakes(weight: Tensor) -> float:
-        said = F.embedding_bag(around, shares, per_sample_weights=weight, mode="sum").argmax(1)
+        said = F.embedding_bag(neighbour, shares, per_sample_weights=weight, mode="sum").argmax(1)
         return float(((said != own) & outline).sum())
 
     unguided, guided = PRIOR
-    ratio = (mistakes(alike * sure) + guided) / (mistakes(sure) + unguided)
+    ratio = (mistakes(affinity * sure) + guided) / (mistakes(sure) + unguided)
     return min(max((POOR_GUIDE - ratio) / (POOR_GUIDE - GOOD_GUIDE), 0.0), 1.0)
+
+
+def _testable(total: Tensor, ahead: Tensor, contested: Tensor, guide: Guide) -> Tensor:
+    """[M] positions among contested pixels, evenly spaced, of those that many views spoke for and one class leads in.
+
+    All their neighbours lie within the true image.
+    """
+    votes, margin, stride = total[contested], max(REACH), guide.depth.shape[1]
+    lead_votes = votes * ahead[contested]
+    y, x = contested // stride, contested % stride
+    inner = (y >= margin) & (x >= margin) & (y < guide.size[0] - margin) & (x < guide.size[1] - margin)
+    leaning = (votes > LEAST_VOTES) & (lead_votes > LEAST_LEAD) & (lead_votes < MOST_LEAD)
+    asked = (inner & leaning).nonzero()[:, 0]
+    return asked[:: len(asked) // MOST_TESTED + 1]
 
 
 def _contested(total: Tensor, ahead: Tensor, guide: Guide) -> Tensor:
@@ -153,13 +160,6 @@ def _contested(total: Tensor, ahead: Tensor, guide: Guide) -> Tensor:
     listens = listens.view(guide.depth.shape)[: guide.size[0], : guide.size[1]]
     y, x = listens.nonzero().unbind(1)
     return y * guide.depth.shape[1] + x
-
-
-def _inner(pixels: Tensor, guide: Guide) -> Tensor:
-    """[N]: whether flat pixel indices have all their neighbours within the true image."""
-    margin, stride = max(REACH), guide.depth.shape[1]
-    y, x = pixels // stride, pixels % stride
-    return (y >= margin) & (x >= margin) & (y < guide.size[0] - margin) & (x < guide.size[1] - margin)
 
 
 def lead(shares: Tensor) -> Tensor:
