@@ -93,7 +93,9 @@ def read_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata = header.pop("__metadata__", {})
         body = memoryview(content)[8 + length :]
         return {name: _tensor(name, entry, body) for name, entry in header.items()}, metadata
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"expected a safetensors header, found one that cannot be read: {error!r}") from None
 
 
