@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import secrets
@@ -27,6 +28,8 @@ LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Where a private cluster's processes find each other; on Linux, Ray takes 127.0.0.1 for a wish to be reachable."""
 FOLDER = "lift3d-ray-"
 """Start of the name of a private cluster's folder; the process's id follows."""
+CONNECT_S = 120.0
+"""Longest wait until Ray has started, where it has to, and let a driver in: half a minute on a busy machine."""
 
 
 def cluster_is_given() -> bool:
@@ -129,7 +132,8 @@ def _connected(**options: Any) -> Iterator[None]:
 
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _answered_in_time():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"cannot connect to Ray ({options['address']}): {str(error).partition(chr(10))[0]}",
@@ -143,6 +147,20 @@ def _connected(**options: Any) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _answered_in_time() -> Iterator[None]:
+    """End the process, with its stack on stderr and code 1, where Ray does not let it in for `CONNECT_S`.
+
+    A cluster's first driver waits for the first workers; where one dies while it starts, Ray waits for ever, in native
+    code that holds Python's lock: no signal handler and no thread gets a turn. No lease is held by then.
+    """
+    faulthandler.dump_traceback_later(CONNECT_S, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager

@@ -1,5 +1,9 @@
 """An exception of a worker, as the user reads it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.engines.ray_errors import gist, gist_of_task
@@ -48,3 +52,16 @@ def test_a_text_without_a_trace_is_told_by_its_ends():
         == "The actor died. ... Its exit code is 9"
     )
     assert gist(RuntimeError("")) == "RuntimeError"
+
+
+def test_a_cluster_that_never_answers_ends_the_process():
+    """As Ray does then, what stands in for it sleeps in native code with Python's lock in hand."""
+    code = (
+        "import ctypes, ray; from pipeline import ray_compat;"
+        "ray_compat.CONNECT_S = 0.5; ray.init = lambda **options: ctypes.PyDLL(None).sleep(100);"
+        "ray_compat.ray_session().__enter__()"
+    )
+    env = {**os.environ, "RAY_ADDRESS": "127.0.0.2:1"}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert "Timeout" in ran.stderr and "_connected" in ran.stderr
