@@ -128,6 +128,12 @@ def _own_raylet() -> subprocess.Popen[bytes] | None:
 
 @contextmanager
 def _connected(**options: Any) -> Iterator[None]:
+    with _raylet_speaks_in_the_log(), _joined(**options):
+        yield
+
+
+@contextmanager
+def _joined(**options: Any) -> Iterator[None]:
     import ray
 
     on_terminate = signal.getsignal(signal.SIGTERM)
@@ -143,8 +149,7 @@ def _connected(**options: Any) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)
     try:
-        with _raylet_speaks_in_the_log():
-            yield
+        yield
     finally:
         ray.shutdown()
 
@@ -165,7 +170,10 @@ def _answered_in_time() -> Iterator[None]:
 
 @contextmanager
 def _raylet_speaks_in_the_log() -> Iterator[None]:
-    """What Ray would print on stdout, where results go, of every worker that died; `EngineError` says what matters."""
+    """What Ray would print on stdout, where results go, of every worker that died; `EngineError` says what matters.
+
+    A thread of Ray's prints it, from within `ray.init` until `ray.shutdown` has waited for it.
+    """
     from ray._private import worker
 
     def note(data: dict[str, Any], ignore_prefix: bool) -> None:

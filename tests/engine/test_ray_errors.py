@@ -64,4 +64,29 @@ def test_a_cluster_that_never_answers_ends_the_process():
     env = {**os.environ, "RAY_ADDRESS": "127.0.0.2:1"}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1
-    assert "Timeout" in ran.stderr and "_connected" in ran.stderr
+    assert "Timeout" in ran.stderr and "_joined" in ran.stderr
+
+
+RAYLET_THAT_SPEAKS_TO_THE_END = """
+import threading, time
+import ray
+from ray._private.utils import publish_error_to_driver
+from pipeline.ray_compat import ray_session
+
+def speak(gcs, job):
+    while True:
+        publish_error_to_driver("test", f"words at {time.monotonic()}", gcs_client=gcs, job_id=job)
+
+with ray_session(1):
+    worker = ray._private.worker.global_worker
+    threading.Thread(target=speak, args=(worker.gcs_client, worker.current_job_id), daemon=True).start()
+    time.sleep(0.5)
+"""
+
+
+@pytest.mark.ray
+def test_the_raylet_says_nothing_among_the_results_not_even_while_the_cluster_is_stopped():
+    command = [sys.executable, "-c", RAYLET_THAT_SPEAKS_TO_THE_END]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "", ran.stdout
