@@ -69,7 +69,7 @@ def benchmark_speed(
 @app.command("engine")
 def benchmark_engine(
     parts: Annotated[
-        str | None, typer.Option(metavar="a,b,...", help="overhead, scratch, memory, makespan, passes.")
+        str | None, typer.Option(metavar="a,b,...", help="overhead, turns, scratch, memory, makespan, passes.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often every case is measured, in turns.")] = 3,
     rooms: Annotated[int, typer.Option(min=2, help="Copies of the sample room in a run.")] = 10,

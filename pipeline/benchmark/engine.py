@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.benchmark.engine_case import EngineCase, EngineRun, measure
 from pipeline.benchmark.engine_parts import makespan, memory, overhead, scratch
 from pipeline.benchmark.engine_passes import passes
+from pipeline.benchmark.engine_turns import turns
 from pipeline.benchmark.table import Table, replace_section, section
 from schemas.errors import ConfigError
 
@@ -40,7 +41,7 @@ class EngineOptions:
         quick: small numbers, one round: shows that everything runs, and no figure means anything.
     """
 
-    parts: tuple[str, ...] = ("overhead", "scratch", "memory", "makespan", "passes")
+    parts: tuple[str, ...] = ("overhead", "turns", "scratch", "memory", "makespan", "passes")
     rounds: int = 3
     rooms: int = 10
     workers: tuple[int, ...] = (1, 2)
@@ -87,6 +88,7 @@ class Bench:
 
 PARTS: Mapping[str, Callable[[Bench], list[Table]]] = {
     "overhead": overhead,
+    "turns": turns,
     "scratch": scratch,
     "memory": memory,
     "makespan": makespan,

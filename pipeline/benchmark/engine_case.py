@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -157,18 +157,27 @@ def spans_of(events: Path) -> tuple[Span, ...]:
 
 def _loop(case: EngineCase, started: float) -> EngineRun:
     """The same chunks, dealt out to as many processes as there are workers; this one is the first."""
-    chunks = _chunks(case)
-    spent: list[float] = []
+    chunks = planned(case)
     shares = [chunks[w :: case.workers] for w in range(case.workers)]
     with ProcessPoolExecutor(max(1, case.workers - 1), mp_context=get_context("spawn")) as others:
-        waiting = [others.submit(plain_loop, case, share) for share in shares[1:]]
-        spans = [*plain_loop(case, shares[0], spent), *(span for other in waiting for span in other.result())]
+        waiting = [others.submit(_share, case, share) for share in shares[1:]]
+        spans, spent = _share(case, shares[0])
+        spans += [span for other in waiting for span in other.result()[0]]
     spans.sort(key=lambda span: span.began)
     return EngineRun(tuple(spans), spans[0].began - started, time() - started, _a_frame(spans, spent))
 
 
-def _chunks(case: EngineCase) -> list[Chunk]:
-    """The work as the engines plan it."""
+def _share(case: EngineCase, chunks: Sequence[Chunk]) -> tuple[list[Span], list[float]]:
+    """Chunks done by the plain loop, and `tree_cpu_s` after each."""
+    spans, spent = [], []
+    for span in plain_loop(case, chunks):
+        spans.append(span)
+        spent.append(tree_cpu_s())
+    return spans, spent
+
+
+def planned(case: EngineCase) -> list[Chunk]:
+    """The chunks of a case, as the engines plan them."""
     from pipeline.lifting import corrects_sources
     from pipeline.operators import build_operator
     from pipeline.plan import plan_scene
@@ -181,8 +190,8 @@ def _chunks(case: EngineCase) -> list[Chunk]:
     return [chunk for scene in scenes for chunk in plan_scene(scene, config, "loop", {}, corrects=corrects).chunks]
 
 
-def plain_loop(case: EngineCase, chunks: Sequence[Chunk], spent: list[float] | None = None) -> list[Span]:
-    """Read, predict and lift chunk after chunk, with one compute thread; `spent` gets `tree_cpu_s` after each."""
+def plain_loop(case: EngineCase, chunks: Iterable[Chunk]) -> Iterator[Span]:
+    """Read, predict and lift chunk after chunk, each as it is asked for, with one compute thread."""
     import torch
 
     from lift3d_model import Lift3D
@@ -194,15 +203,11 @@ def plain_loop(case: EngineCase, chunks: Sequence[Chunk], spent: list[float] | N
     config = case.config()
     operator = build_operator(config.operator.sole, dict(config.operator.kwargs), "cpu")
     model = Lift3D(lift_settings(config.lift), load_weights(config.lift)[0])
-    spans = []
     for chunk in chunks:
         began, clock = time(), perf_counter()
         with torch.inference_mode():
             frames = sum(1 for _ in lifted(chunk, config, operator, model))
-        if spent is not None:
-            spent.append(tree_cpu_s())
-        spans.append(Span(f"loop:{os.getpid()}", began, began + perf_counter() - clock, frames))
-    return spans
+        yield Span(f"loop:{os.getpid()}", began, began + perf_counter() - clock, frames)
 
 
 def tree_cpu_s() -> float:

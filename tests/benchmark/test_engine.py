@@ -98,7 +98,7 @@ def test_what_keeping_costs_is_told_for_every_size(tmp_path):
 
 
 def test_parts_are_named(tmp_path):
-    assert parse_parts(None) == ("overhead", "scratch", "memory", "makespan", "passes")
+    assert parse_parts(None) == ("overhead", "turns", "scratch", "memory", "makespan", "passes")
     assert parse_parts("memory, scratch,memory") == ("memory", "scratch")
     with pytest.raises(ConfigError, match="no part 'speed'"):
         parse_parts("speed")
@@ -113,6 +113,17 @@ def test_a_case_is_a_config_of_its_own():
     assert (config.engine.kind, config.engine.workers, config.plan.chunk) == ("local", None, 3)
     ray = replace(case, how="ray").config("/events")
     assert (ray.engine.kind, ray.engine.workers, ray.engine.scratch) == ("ray", 2, "none")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_local_engine_and_the_loop_take_turns():
+    (table,) = benchmark_engine(EngineOptions(("turns",), quick=True)).tables["turns"]
+    assert "2 turns" in table.title
+    for _, altogether, a_turn in table.rows:
+        least, greatest = map(float, a_turn.partition("(")[2].strip(")").split(" to "))
+        assert 0 < least <= greatest
+        assert least - 0.01 <= float(altogether) <= greatest + 0.01
 
 
 @pytest.mark.slow
