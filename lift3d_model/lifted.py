@@ -16,8 +16,8 @@ ODDS, ODDS_SHARE, ODDS_VIEW, ODDS_LEAD = -1.13, 3.30, 2.53, 1.81
 """Log odds that a class is right: offset; their growth with the log odds of its share of the votes, as far as raw
 predictions back it (a class that came from neighbours may have few votes and yet be right); with how far raw
 predictions of other views agree all over this view (operators that contradict each other everywhere deserve less trust
-anywhere); and with that times its lead over the second best. A logistic regression on training rooms: both geometries,
-4 to 16 sources, much noise and none."""
+anywhere); and with that times its lead over the second best. A logistic regression on training rooms, both geometries,
+4 to 16 sources, much noise and none: `jobs/fit_confidence.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,16 @@ class Lifted:
         """[R]: agreeing weight over total weight plus one."""
         return (self.weight * similarity).sum(0) / (self.support + 1.0)
 
-    def _class_confidence(self, similarity: Tensor, consistency: float) -> Tensor:
-        """[R]: how likely the best class is right: by its votes and its lead, and by how raw predictions agree."""
+    def clues(self, similarity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the best class, each [R]: how far raw predictions back it, its share of the votes, its lead."""
         support = self.support
         votes_for = self.values.flatten(1).amax(0) * support + VOTES_FOR
         raw = (self.weight * similarity).sum(0) / support.clamp_min(1e-9)
         share = votes_for / (support + VOTES_FOR + VOTES_AGAINST)
-        ahead = lead(self.values.flatten(1))
+        return raw, share, lead(self.values.flatten(1))
+
+    def _class_confidence(self, similarity: Tensor, consistency: float) -> Tensor:
+        """[R]: how likely the best class is right: by its votes and its lead, and by how raw predictions agree."""
+        raw, share, ahead = self.clues(similarity)
         odds = ODDS + ODDS_SHARE * raw * share.logit() + consistency * (ODDS_VIEW + ODDS_LEAD * ahead)
-        return odds.sigmoid() * (support > 0)
+        return odds.sigmoid() * (self.support > 0)

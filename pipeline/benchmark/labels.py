@@ -60,16 +60,16 @@ def measure_lift(bench: BenchScene, cells: Cells, case: LabelCase, memory: Memor
 
 
 def _competitors(bench: BenchScene, levels: tuple[float, ...], sources: tuple[int, ...]) -> dict[str, Any]:
-    space = _space()
+    space = noisy_space()
     variants = {str(level): [space.prediction(ids) for ids in spoiled(bench, level)] for level in levels}
     found = compete(bench.views, variants, len(space.labels.ids), bench.targets, sources)
-    truth, views = _targets(bench, space)
+    truth, views = target_truth(bench, space)
     return {level: score_rows(truth, rows, space.labels, views) for level, rows in found.items()}
 
 
 def _lifted(bench: BenchScene, case: LabelCase, memory: Memory) -> dict[str, Any]:
-    space = _space()
-    truth, views = _targets(bench, space)
+    space = noisy_space()
+    truth, views = target_truth(bench, space)
     with written(bench, case.level) as folder:
         operator = OperatorConfig(spec=f"precomputed:{folder}", kwargs={"label_set": SET})
         model = case.variant.model(memory)
@@ -100,11 +100,12 @@ def written(bench: BenchScene, level: float) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _space() -> LabelSpace:
+def noisy_space() -> LabelSpace:
+    """The classes of labels with noise: those of the truth."""
     return label_space(label_set(SET), label_set(SET))
 
 
-def _targets(bench: BenchScene, space: LabelSpace) -> tuple[list[Ids], Any]:
+def target_truth(bench: BenchScene, space: LabelSpace) -> tuple[list[Ids], Any]:
     """Truth as class indices and views with depth (None without any), of the measured views."""
     truth = [space.truth(bench.truth[target]) for target in bench.targets]
     has_depth = all(frame.depth for frame in bench.frames)
