@@ -151,7 +151,37 @@ def _joined(**options: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with _signals_put_off():
+            ray.shutdown()
+
+
+@contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM until the block is over; a second one comes through at once.
+
+    Where an exception interrupts Ray while it shuts down, Ray ends the process later, with code 1 and without a word.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def put_off(number: int, frame: object) -> None:
+        if came:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+        came.append(number)
+
+    for number in before:
+        signal.signal(number, put_off)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextmanager

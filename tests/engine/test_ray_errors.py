@@ -1,6 +1,7 @@
 """An exception of a worker, as the user reads it."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -90,3 +91,29 @@ def test_the_raylet_says_nothing_among_the_results_not_even_while_the_cluster_is
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "", ran.stdout
+
+
+TOLD_TO_STOP_WHILE_RAY_STOPS = """
+import os, signal, sys, threading, time
+import ray
+from pipeline.ray_compat import ray_session
+
+def tell():
+    time.sleep(float(sys.argv[1]))
+    os.kill(os.getpid(), signal.SIGINT)
+
+shutdown = ray.shutdown
+ray.shutdown = lambda: (threading.Thread(target=tell).start(), shutdown())
+with ray_session(1):
+    pass
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
+def test_a_signal_that_comes_while_ray_stops_is_heard_after_that(seconds):
+    command = [sys.executable, "-c", TOLD_TO_STOP_WHILE_RAY_STOPS, str(seconds)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == -signal.SIGINT, ran.stderr
+    assert "KeyboardInterrupt" in ran.stderr
+    assert "_signals_put_off" in ran.stderr, ran.stderr
