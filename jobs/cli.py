@@ -24,6 +24,9 @@ from jobs.output import set_up_output
 if TYPE_CHECKING:
     from schemas.config import LabelingConfig
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+
 RetryQuarantined = Annotated[
     bool, typer.Option("--retry-quarantined", help="Only the frames in quarantine, crashed ones too.")
 ]
@@ -305,7 +308,9 @@ def _run(commands: typer.Typer, argv: Sequence[str] | None, **context: Any) -> N
     set_up_output(debug=debug)
     try:
         commands(args=[argument for argument in arguments if argument != "--debug"], **context)
-    except SystemExit:
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
         raise
     except _expected_error() as error:
         if debug:

@@ -5,7 +5,8 @@ jobs/fit_confidence.py ROOMS [--views N] [--scenes GLOB]
 
 ROOMS: labelled scenes with object ids, in any layout that `lift3d inspect` reads; not those that confidence is judged
 on. Their labels are spoiled as `lift3d benchmark lift` does it, lifted by depth and from RGB, from 4, 8 and 16 source
-views, and confidence is fitted to which pixels came out right. Three target views of a room take about four minutes on a core.
+views, and confidence is fitted to which pixels came out right. Three target views of a room take about four minutes on
+a core.
 """
 
 from __future__ import annotations

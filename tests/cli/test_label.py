@@ -111,6 +111,7 @@ def test_an_interrupted_run_ends_with_130_and_can_be_resumed(lift3d, sample_room
     running.send_signal(signal_)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
     code, out, _ = lift3d("label", sample_room, "--store", store, *options, *more)
     assert code == 0
