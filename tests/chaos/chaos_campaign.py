@@ -29,8 +29,6 @@ BUCKET = "chaos"
 WORKERS, CHUNK, RERUNS = 2, 2, 12
 ENDED = (0, 3)
 """Codes of a run that went through to its end."""
-HUNG_S = 400.0
-"""A run that takes longer hangs; where the operator hangs on two frames, one takes up to 200 on two busy cores."""
 
 
 @dataclass
@@ -165,7 +163,7 @@ class Campaign:
     def _end(self, driver: subprocess.Popen[bytes], log: Path) -> int:
         orphans = [*getattr(self, "_orphans", ()), *descendants(driver.pid)]
         try:
-            return driver.wait(timeout=HUNG_S)
+            return driver.wait(timeout=200)
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()

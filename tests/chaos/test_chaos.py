@@ -16,7 +16,7 @@ import pytest
 HERE = Path(__file__).parent
 RUNS = int(os.environ.get("LIFT3D_CHAOS_RUNS", "2"))
 SEED = int(os.environ.get("LIFT3D_CHAOS_SEED", "2"))
-A_RUN_S = 500
+A_RUN_S = 300
 
 
 @pytest.fixture(scope="module")
