@@ -85,6 +85,7 @@ with ray_session(1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_raylet_says_nothing_among_the_results_not_even_while_the_cluster_is_stopped():
     command = [sys.executable, "-c", RAYLET_THAT_SPEAKS_TO_THE_END]
@@ -109,6 +110,7 @@ with ray_session(1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_a_signal_that_comes_while_ray_stops_is_heard_after_that(seconds):
