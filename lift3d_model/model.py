@@ -23,7 +23,7 @@ from lift3d_model.density import Sweep, SweepSettings
 from lift3d_model.evidence import Evidence, EvidenceSettings, gather_evidence, home_index, is_measured
 from lift3d_model.geometry import pixel_centres
 from lift3d_model.lifted import Lifted
-from lift3d_model.propagation import Guide, PropagationSettings, propagate
+from lift3d_model.propagation import Guide, PropagationSettings, likeness, propagate
 from lift3d_model.proposal import confirm, propose
 from lift3d_model.refinement import load_refiners
 from lift3d_model.rendering import render_depth
@@ -109,6 +109,10 @@ class Lift3D:
         """Who speaks for each of the target's (h, w) cells, `stride` image pixels wide: that of `lift_features`."""
         return self._witnesses(views, depths, target, sources, grid, stride, self._curves)
 
+    def likeness(self, views: Views, depths: Depths, target: int) -> Tensor:
+        """How alike a target's pixels and their neighbours are (see `propagation`), whatever operator is lifted."""
+        return likeness(self._guide(views, depths, target), self.settings.propagation)
+
     def corrected_ids(
         self,
         views: Views,
@@ -118,6 +122,7 @@ class Lift3D:
         sources: Sequence[int],
         classes: int,
         witnesses: Evidence | None = None,
+        alike: Tensor | None = None,
     ) -> Tensor:
         """A view's class map g_i + R_i as a source for others: what its own sources make of it (see `corrector`).
 
@@ -129,8 +134,9 @@ class Lift3D:
         if self.settings.corrector.rounds == 0:
             return ids[-1].to(torch.int16)
         settings = self.settings.propagation
-        propagation = replace(settings, rounds=settings.source_rounds, tested=True)
-        return self.lift_ids(views, depths, ids, view, sources, classes, witnesses, propagation).ids
+        witnesses = witnesses or self.pixel_witnesses(views, depths, view, sources)
+        spreading = replace(settings, rounds=settings.source_rounds, tested=True)
+        return _lift_ids(ids, witnesses, classes, self._guide(views, depths, view), spreading, alike).ids
 
     def weighed(
         self, views: Views, depths: Depths, witnesses: Evidence, ids: Tensor, target: int, sources: Sequence[int]
@@ -162,29 +168,21 @@ class Lift3D:
         sources: Sequence[int],
         classes: int,
         witnesses: Evidence | None = None,
-        propagation: PropagationSettings | None = None,
+        alike: Tensor | None = None,
     ) -> Lifted:
         """Lift hard class ids at full resolution.
 
         Args:
             ids: [S + 1, H, W] class indices 0..classes-1 (-1 = no prediction) of the sources in order, then the target.
             witnesses: `pixel_witnesses` of the target, where somebody gathered them before.
-            propagation: how shares are spread, where it is not as in the settings.
+            alike: its `likeness`, where that was worked out before.
 
         Returns:
             values [k, H, W]: shares of the k classes that occur.
         """
-        height, width = ids.shape[-2:]
         witnesses = witnesses or self.pixel_witnesses(views, depths, target, sources)
-        seen = pick(ids, witnesses.slot, witnesses.index).int().add_(1)
-        weight = witnesses.weight * (seen > 0)
-        present = torch.bincount(seen.flatten(), minlength=classes + 1)[1:] > 0
-        rank = (present.cumsum(0) - 1).clamp_min(0)
-        places = torch.cat([rank.new_zeros(1), rank]).index_select(0, seen.flatten()).view_as(seen)
-        votes = vote(places, weight, max(int(present.sum()), 1))
-        shares = propagate(votes, self._guide(views, depths, target), propagation or self.settings.propagation)
-        occurring = present.nonzero()[:, 0] if bool(present.any()) else rank[:1]
-        return Lifted(shares.reshape(-1, height, width), witnesses, weight, len(sources), occurring)
+        guide = self._guide(views, depths, target)
+        return _lift_ids(ids, witnesses, classes, guide, self.settings.propagation, alike)
 
     def _guide(self, views: Views, depths: Depths, target: int) -> Guide:
         """What shares are spread along."""
@@ -246,6 +244,27 @@ class Lift3D:
         evidence = replace(evidence, weight=evidence.weight * trust)
         own = self.settings.self_weight
         return evidence if own == 0 else _with_self(evidence, len(sources), pixels, home, own)
+
+
+def _lift_ids(
+    ids: Tensor,
+    witnesses: Evidence,
+    classes: int,
+    guide: Guide,
+    spreading: PropagationSettings,
+    alike: Tensor | None,
+) -> Lifted:
+    """`Lift3D.lift_ids` with all that it is worked out from; `spreading`: how shares are spread along the guide."""
+    height, width = ids.shape[-2:]
+    seen = pick(ids, witnesses.slot, witnesses.index).int().add_(1)
+    weight = witnesses.weight * (seen > 0)
+    present = torch.bincount(seen.flatten(), minlength=classes + 1)[1:] > 0
+    rank = (present.cumsum(0) - 1).clamp_min(0)
+    places = torch.cat([rank.new_zeros(1), rank]).index_select(0, seen.flatten()).view_as(seen)
+    votes = vote(places, weight, max(int(present.sum()), 1))
+    shares = propagate(votes, guide, spreading, alike)
+    occurring = present.nonzero()[:, 0] if bool(present.any()) else rank[:1]
+    return Lifted(shares.reshape(-1, height, width), witnesses, weight, len(ids) - 1, occurring)
 
 
 def _mean(values: Tensor, weight: Tensor) -> float:

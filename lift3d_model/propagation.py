@@ -20,6 +20,8 @@ REACH = (1, 2, 4, 8)
 """Distances of neighbours in pixels, whatever the image's size: outlines are off by pixels, not by shares of it."""
 DIRECTIONS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Half of the eight directions: affinity is mutual, the way back is the same."""
+STEPS = tuple((dy * reach, dx * reach) for reach in REACH for dy, dx in DIRECTIONS)
+"""(rows, columns) from a pixel to half of its neighbours."""
 SURE = 0.97
 """Margin between the two best shares from which a pixel is not contested."""
 TIE = 0.01
@@ -79,11 +81,12 @@ class Guide:
     size: tuple[int, int]
 
 
-def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Tensor:
+def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings, alike: Tensor | None = None) -> Tensor:
     """Class shares from votes.
 
     Args:
         votes: [K, R] weights of the witnesses of each class, R = H W rays.
+        alike: `likeness` of the guide, where it was worked out before.
 
     Returns:
         [K, R] shares that sum to one, or to 0 where there are no votes: nothing is made up.
@@ -95,7 +98,8 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings) -> Ten
     if settings.rounds == 0 or not len(contested):
         return shares
     shares = shares.T.contiguous()
-    neighbour, affinity = _neighbourhood(guide, contested, settings)
+    alike = likeness(guide, settings) if alike is None else alike
+    neighbour, affinity = _neighbourhood(guide, contested, alike)
     believed = total / (total + 1.0)
     sureness = ahead * believed
     anchor = (total * (ahead + TIE))[contested, None]
@@ -171,26 +175,41 @@ def lead(shares: Tensor) -> Tensor:
     return best - second
 
 
-def _neighbourhood(guide: Guide, pixels: Tensor, settings: PropagationSettings) -> tuple[Tensor, Tensor]:
-    """Neighbours [N, O] int32 of flat pixel indices [N] and their affinities [N, O], 0 beyond the image."""
+def likeness(guide: Guide, settings: PropagationSettings) -> Tensor:
+    """[16, M + h w] affinities of every pixel of the true image, row by row, and the one that is a step away.
+
+    M zeros come first: what lies a step before the image is read there. What lies beside it needs none, since a step
+    back from one border comes out at the other, where the step ahead leads beyond the image and the affinity is 0.
+    It depends on neither operator nor votes.
+    """
     height, width = guide.size
-    stride, margin = guide.depth.shape[1], max(REACH)
-    pitch = width + 2 * margin
-    place = ((pixels // stride + margin) * pitch + pixels % stride + margin).int()
-    steps = [(dy * reach, dx * reach) for reach in REACH for dy, dx in DIRECTIONS]
-    affinity = pixels.new_empty(2 * len(steps), len(pixels), dtype=guide.depth.dtype)
-    for k, ((dy, dx), alike) in enumerate(zip(steps, _affinities(guide, steps, settings), strict=True)):
-        there = F.pad(alike, (margin, margin, margin, margin)).flatten()
-        torch.index_select(there, 0, place, out=affinity[2 * k])
-        torch.index_select(there, 0, place - (dy * pitch + dx), out=affinity[2 * k + 1])
-    offsets = [sign * (dy * stride + dx) for dy, dx in steps for sign in (1, -1)]
+    found = guide.depth.new_zeros(len(STEPS), _before(width) + height * width)
+    for kept, alike in zip(found, _affinities(guide, settings), strict=True):
+        kept[_before(width) :] = alike.flatten()
+    return found
+
+
+def _before(width: int) -> int:
+    """Pixels by which the farthest step goes back in an image of that width, row by row."""
+    return max(dy * width + dx for dy, dx in STEPS)
+
+
+def _neighbourhood(guide: Guide, pixels: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbours [N, 32] int32 of flat pixel indices [N] and their affinities [N, 32], 0 beyond the image."""
+    width, stride = guide.size[1], guide.depth.shape[1]
+    place = (pixels // stride * width + pixels % stride + _before(width)).int()
+    affinity = alike.new_empty(2 * len(STEPS), len(pixels))
+    for k, (dy, dx) in enumerate(STEPS):
+        torch.index_select(alike[k], 0, place, out=affinity[2 * k])
+        torch.index_select(alike[k], 0, place - (dy * width + dx), out=affinity[2 * k + 1])
+    offsets = [sign * (dy * stride + dx) for dy, dx in STEPS for sign in (1, -1)]
     # Beyond the image the affinity is 0: any neighbour will do there.
     neighbour = pixels.int()[:, None] + torch.tensor(offsets, dtype=torch.int32, device=pixels.device)
     return neighbour.clamp_(0, guide.depth.numel() - 1), affinity.T.contiguous()
 
 
-def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: PropagationSettings) -> Iterator[Tensor]:
-    """For each step the affinity [h, w] of every pixel of the true image and the one that is a step away, both ways.
+def _affinities(guide: Guide, settings: PropagationSettings) -> Iterator[Tensor]:
+    """For each of `STEPS` the mutual affinity [h, w] of every pixel of the true image and the one that is a step away.
 
     Alike are pixels of one colour on one plane: there, inverse depth has no second difference to either side.
     """
@@ -199,11 +218,11 @@ def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: Propagatio
     known = (depth > 0).to(depth.dtype)
     near = known / torch.where(depth > 0, depth, torch.ones_like(depth))
     scale = 0.5 * near * (settings.depth_scale + guide.spread[:height, :width])
-    inverse, scales, inside = _Shifted(near[None], steps), _Shifted(scale[None], steps), _Shifted(known[None], steps, 0)
+    inverse, scales, inside = _Shifted(near[None]), _Shifted(scale[None]), _Shifted(known[None], 0)
     colour_scale = torch.inf if settings.colour_scale is None else settings.colour_scale
     image = guide.image[:, :height, :width] / (2**0.5 * colour_scale)
-    colours = _Shifted(image, steps)
-    for step in steps:
+    colours = _Shifted(image)
+    for step in STEPS:
         far, back, beyond = (inverse.at(step, times)[0] for times in (1, -1, 2))
         ahead = far - near
         bend = torch.minimum((ahead - near).add_(back).abs_(), (beyond - far).sub_(ahead).abs_())
@@ -216,9 +235,9 @@ def _affinities(guide: Guide, steps: list[tuple[int, int]], settings: Propagatio
 class _Shifted:
     """A map [C, h, w] that is looked at through steps; what lies beyond its border is the border, or a given value."""
 
-    def __init__(self, values: Tensor, steps: list[tuple[int, int]], beyond: float | None = None) -> None:
+    def __init__(self, values: Tensor, beyond: float | None = None) -> None:
         self._size = values.shape[-2:]
-        self._margin = margin = 2 * max(max(abs(dy), abs(dx)) for dy, dx in steps)
+        self._margin = margin = 2 * max(REACH)
         mode = "replicate" if beyond is None else "constant"
         self._padded = F.pad(values[None], (margin, margin, margin, margin), mode=mode, value=beyond)[0]
 

@@ -105,7 +105,7 @@ class ViewMemory:
         nothing = Known(self._corrects, shared=self._shared)
         if self._lift.method == "none" or not (self._scratch.keeps or self._shared.sweeps):
             return nothing
-        first = sorted(_with_sources(chunk, chunk.targets)) if self._corrects else []
+        first = sorted(_with_sources(chunk, chunk.targets)) if self._corrects and _overlaps(chunk) else []
         keys = self._keys(chunk)
         maps = {v: self._scratch.get("corrected", keys.corrected(v)) for v in first}
         corrected = {chunk.frames[v].id: _tensor(found["ids"]) for v, found in maps.items() if found}
@@ -122,9 +122,12 @@ class ViewMemory:
         return _sweep(found) if found and _fits(found, camera) else None
 
     def keep(self, chunk: Chunk, corrected: Mapping[str, Tensor], swept: Mapping[str, Sweep]) -> None:
-        """Keep what was worked out for a chunk, by frame id; all views that were read must have been usable."""
+        """Keep what was worked out for a chunk, by frame id; all views that were read must have been usable.
+
+        Class maps are kept where another chunk may ask for them, sweeps always: a store's geometry is for later runs.
+        """
         keys, place = self._keys(chunk), {frame.id: v for v, frame in enumerate(chunk.frames)}
-        for frame, ids in corrected.items():
+        for frame, ids in corrected.items() if _overlaps(chunk) else ():
             self._scratch.put("corrected", keys.corrected(place[frame]), {"ids": ids.cpu().numpy()})
         for frame, sweep in swept.items():
             self._shared.keep_sweep(keys.swept(place[frame]), sweep)
@@ -183,6 +186,11 @@ class _Keys:
     def corrected(self, view: int) -> str:
         sources = [self.seen[s] for s in self.chunk.sources[view]]
         return work_digest("corrected", self.common, self.operator, corrected_digest(self.seen[view], sources))
+
+
+def _overlaps(chunk: Chunk) -> bool:
+    """Whether a chunk looks at views that are not its targets; no other chunk looks at those of one that does not."""
+    return len(chunk.targets) < len(chunk.frames)
 
 
 def _tensor(values: object) -> Tensor:

@@ -180,7 +180,8 @@ class ChunkLift:
         maps = _stack([self._source_ids(v) for v in (*sources, target)])
         depths = self._target_depths(target)
         witnesses = self._weighed_witnesses(target, depths)
-        lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes(), witnesses)
+        alike = self._likeness(target, depths)
+        lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes(), witnesses, alike)
         height, width = self._size(target)
         return lifted, lifted.ids[None, :height, :width], 1
 
@@ -199,8 +200,8 @@ class ChunkLift:
     def _corrected_ids(self, v: int) -> Tensor:
         sources = self._sources[v]
         maps, depths = _stack([self._raw_ids(s) for s in (*sources, v)]), self._target_depths(v)
-        witnesses = self._weighed_witnesses(v, depths)
-        return self._model.corrected_ids(self._views, depths, maps, v, sources, self._classes(), witnesses)
+        witnesses, alike = self._weighed_witnesses(v, depths), self._likeness(v, depths)
+        return self._model.corrected_ids(self._views, depths, maps, v, sources, self._classes(), witnesses, alike)
 
     def _raw_ids(self, v: int) -> Tensor:
         ids = self._encoded[v].ids
@@ -247,6 +248,10 @@ class ChunkLift:
     def _pixel_witnesses(self, target: int, depths: Depths) -> Evidence:
         gather = partial(self._model.pixel_witnesses, self._views, depths, target, self._sources[target])
         return self._known.shared.once("gathered", self._geometry(target), gather, _bytes_of)
+
+    def _likeness(self, target: int, depths: Depths) -> Tensor:
+        compare = partial(self._model.likeness, self._views, depths, target)
+        return self._known.shared.once("compared", self._geometry(target), compare, lambda alike: alike.nbytes)
 
     def _weighed_witnesses(self, v: int, depths: Depths) -> Evidence:
         """A view's witnesses, its own class weighed by how far its sources' predictions agree with it."""

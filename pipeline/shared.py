@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -19,8 +19,12 @@ from schemas.scene import Frame
 if TYPE_CHECKING:
     from lift3d_model.density import Sweep
 
-MOST_BYTES = 2**30
-"""Bytes of evidence that are held at most. What comes first stays: views are gone over in the same order each time."""
+LIMITS = {"confirmed": 2**27, "gathered": 7 * 2**27, "compared": 2**28}
+"""Bytes of depths, of evidence and of pixels' likeness that are held at most.
+
+What comes first stays: views are gone over in the same order each time.
+"""
+MOST_BYTES = sum(LIMITS.values())
 
 T = TypeVar("T")
 
@@ -29,14 +33,14 @@ class SharedViews:
     """What was worked out of one scene's views, whoever asked first. Views may be read from several threads.
 
     Args:
-        limit: bytes of `once` that are held at most.
+        limits: bytes that are held at most of what `once` makes, by what it is.
 
     Attributes:
         sweeps: by digest of all that they depend on, views that were swept.
     """
 
-    def __init__(self, limit: int = MOST_BYTES) -> None:
-        self._limit = limit
+    def __init__(self, limits: Mapping[str, int] = LIMITS) -> None:
+        self._limits = limits
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._held = False
@@ -53,7 +57,7 @@ class SharedViews:
             self._clear()
 
     def _clear(self) -> None:
-        self._left = self._limit
+        self._left = dict(self._limits)
         self._views: dict[str, LoadedView] = {}
         self._made: dict[Hashable, object] = {}
         self.sweeps: dict[str, Sweep] = {}
@@ -77,7 +81,7 @@ class SharedViews:
         """What `make` makes, made once for a key while there is room.
 
         Args:
-            what: what is counted when it is made.
+            what: one of the limits; it is counted when it is made.
             key: everything that it depends on, of one scene and run.
             size: bytes that it takes.
         """
@@ -85,8 +89,8 @@ class SharedViews:
             return cast(T, self._made[what, key])
         made = make()
         self.count(what)
-        if self._held and (bytes_ := size(made)) <= self._left:
-            self._left -= bytes_
+        if self._held and (bytes_ := size(made)) <= self._left[what]:
+            self._left[what] -= bytes_
             self._made[what, key] = made
         return made
 

@@ -191,15 +191,17 @@ def planned(case: EngineCase) -> list[Chunk]:
 
 
 def plain_loop(case: EngineCase, chunks: Iterable[Chunk]) -> Iterator[Span]:
-    """Read, predict and lift chunk after chunk, each as it is asked for, with one compute thread."""
+    """Read, predict and lift chunk after chunk as it is asked for, with one compute thread and a worker's heap."""
     import torch
 
     from lift3d_model import Lift3D
+    from pipeline.heap import keep_freed_memory
     from pipeline.lift_weights import load_weights
     from pipeline.lifting import lift_settings
     from pipeline.operators import build_operator
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = case.config()
     operator = build_operator(config.operator.sole, dict(config.operator.kwargs), "cpu")
     model = Lift3D(lift_settings(config.lift), load_weights(config.lift)[0])

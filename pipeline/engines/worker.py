@@ -101,9 +101,11 @@ class Worker:
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
+        from pipeline.heap import keep_freed_memory
         from pipeline.scratch import MOST_BYTES, Scratch, scratch_root, sweep
         from pipeline.shared import SharedViews
 
+        keep_freed_memory()
         engine = jobs[0].config.engine
         if engine.device == "cpu":
             import torch

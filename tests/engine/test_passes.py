@@ -85,6 +85,8 @@ def test_what_depends_on_no_operator_is_worked_out_once(rooms: Rooms, settings: 
     assert found["confirmed"] == FRAMES == alone[0]["confirmed"]
     assert found["gathered"] == 2 * FRAMES, "once for pixels, once for cells of 4 pixels"
     assert sum(one["gathered"] for one in alone) == 5 * FRAMES, "alone, class maps have it gathered twice"
+    assert found["compared"] == FRAMES, "neighbouring pixels are as alike for one operator as for another"
+    assert sum(one.get("compared", 0) for one in alone) == 4 * FRAMES
     assert found["encoded"] == 3 * FRAMES, "every operator looks for itself"
 
 

@@ -94,6 +94,16 @@ def test_a_frame_that_cannot_be_read_changes_nothing_about_that(room, operators,
     assert [row.frame for row in lost] == [room.frame(2).id]
 
 
+@pytest.mark.parametrize(("chunk", "kept"), [(1, True), (100, False)])
+def test_class_maps_are_kept_only_where_another_chunk_may_ask_for_them(sound_room, operators, tmp_path, chunk, kept):
+    plain, _, _ = _label(sound_room, operators["classes"](), chunk=chunk, method="rgb")
+    scratch = Scratch(tmp_path, "run", PLENTY)
+    found, _, _ = _label(sound_room, operators["classes"](), scratch, chunk=chunk, method="rgb")
+    _same(found, plain)
+    assert (tmp_path / "run" / "corrected").exists() == kept
+    assert (tmp_path / "run" / "sweep").exists()
+
+
 def test_damaged_scratch_is_made_anew(sound_room, operators, tmp_path):
     scratch = Scratch(tmp_path, "run", PLENTY)
     plain, _, _ = _label(sound_room, operators["classes"](), scratch, method="rgb")

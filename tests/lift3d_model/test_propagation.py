@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import pad
 
 from lift3d_model import reference
-from lift3d_model.propagation import Guide, PropagationSettings, propagate
+from lift3d_model.propagation import Guide, PropagationSettings, likeness, propagate
 
 HEIGHT, WIDTH = 18, 24
 SETTINGS = PropagationSettings()
@@ -35,19 +35,28 @@ def _votes(right, wrong, seed=0):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 9999), st.integers(1, 4), st.sampled_from([None, 0.04, 0.3]), st.integers(1, 3))
-def test_it_equals_the_slow_twin(seed, classes, colour, rounds):
+@given(
+    st.integers(0, 9999),
+    st.integers(1, 4),
+    st.sampled_from([None, 0.04, 0.3]),
+    st.integers(1, 3),
+    st.tuples(st.integers(2, 7), st.integers(2, 9)),
+)
+def test_it_equals_the_slow_twin(seed, classes, colour, rounds, size):
+    """Also in images that are narrower than the farthest step."""
     rng = np.random.default_rng(seed)
     votes = rng.random((classes, 7, 9)) * 3 * (rng.random((classes, 7, 9)) > 0.4)
     image, depth = rng.random((3, 7, 9)), 1 + rng.random((7, 9)) * (rng.random((7, 9)) > 0.2)
     depth[rng.random((7, 9)) < 0.1] = 0
-    spread, size = rng.random((7, 9)) * 0.05, (6, 8)
+    spread = rng.random((7, 9)) * 0.05
     constants = PropagationSettings(rounds=rounds, colour_scale=colour, depth_scale=0.05)
     guide = Guide(*(torch.from_numpy(x) for x in (image, depth, spread)), size)
     found = propagate(torch.from_numpy(votes).flatten(1), guide, constants)
+    before = propagate(torch.from_numpy(votes).flatten(1), guide, constants, likeness(guide, constants))
+    assert torch.equal(found, before)
     expected = reference.spread_shares(votes, image, depth, spread, size, constants)
     inside = np.zeros((7, 9), bool)
-    inside[:6, :8] = True
+    inside[: size[0], : size[1]] = True
     np.testing.assert_allclose(found.numpy()[:, inside.ravel()], expected[:, inside], atol=1e-6)
 
 
