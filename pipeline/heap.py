@@ -1,8 +1,8 @@
 """The C library's heap, told to use freed memory again.
 
 Lifting makes and frees maps of a few megabytes all the time. glibc gives the end of its heap back to the kernel as soon
-as some tens of megabytes of it are free, and has to fault them in again, page by page, for the next map: a fifth of what
-a class map costs with depth (docs/speed.md). The most that a process ever needs hardly changes.
+as some tens of megabytes of it are free, and has to fault them in again, page by page, for the next map: a fifth of
+what a class map costs with depth (docs/speed.md). The most that a process ever needs hardly changes.
 """
 
 from __future__ import annotations
