@@ -5,29 +5,19 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import secrets
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from shutil import rmtree
-from tempfile import gettempdir, mkdtemp
 from typing import Any, NoReturn
 
-from pipeline.preflight import Node, this_machine
+from pipeline.preflight import Node
+from pipeline.private_cluster import private_cluster
 from schemas.errors import EngineError
 
 log = logging.getLogger("lift3d")
 
-OBJECT_STORE_BYTES = 512 * 2**20
-"""Of a private cluster. Rows hold addresses and cameras, never pixels."""
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Where a private cluster's processes find each other; on Linux, Ray takes 127.0.0.1 for a wish to be reachable."""
-FOLDER = "lift3d-ray-"
-"""Start of the name of a private cluster's folder; the process's id follows."""
 CONNECT_S = 120.0
 """Longest wait until Ray has started, where it has to, and let a driver in: half a minute on a busy machine."""
 
@@ -57,7 +47,7 @@ def ray_session(cpus: float | None = None) -> Iterator[None]:
         with _connected(address=os.environ["RAY_ADDRESS"]):
             yield
     else:
-        with _private_cluster(cpus) as options, _connected(**options):
+        with private_cluster(cpus) as options, _connected(**options):
             yield
 
 
@@ -188,8 +178,8 @@ def _signals_put_off() -> Iterator[None]:
 def _answered_in_time() -> Iterator[None]:
     """End the process, with its stack on stderr and code 1, where Ray does not let it in for `CONNECT_S`.
 
-    A cluster's first driver waits for the first workers; where one dies while it starts, Ray waits for ever, in native
-    code that holds Python's lock: no signal handler and no thread gets a turn. No lease is held by then.
+    It waits in native code that holds Python's lock: no signal handler and no thread gets a turn. A cluster that was
+    started by others may wait for ever for its first workers; nothing was begun by then.
     """
     faulthandler.dump_traceback_later(CONNECT_S, exit=True, file=2)
     try:
@@ -215,68 +205,3 @@ def _raylet_speaks_in_the_log() -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = printing
-
-
-@contextmanager
-def _private_cluster(cpus: float | None) -> Iterator[dict[str, Any]]:
-    """Options of a cluster of this machine with a folder of its own.
-
-    Some of Ray's ports listen on every interface, whatever it is told: the token keeps others out.
-    """
-    _have_token()
-    # Ray's core writes warnings to stderr that nobody can act on; without a GPU reserved, it is to leave
-    # CUDA_VISIBLE_DEVICES alone and not to announce that one day it will.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    here = this_machine()
-    # Sockets live in the folder, and their paths must stay below about 100 characters.
-    parent = Path("/tmp" if os.path.isdir("/tmp") else gettempdir())
-    _sweep(parent)
-    folder = mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=parent)
-    try:
-        with _workers_import_what_we_import():
-            yield {
-                "address": "local",
-                "include_dashboard": False,
-                "num_cpus": cpus or here.cpus,
-                "num_gpus": here.gpus,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "_node_ip_address": LOOPBACK,
-                "_temp_dir": folder,
-            }
-    finally:
-        rmtree(folder, ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what killed runs of this user left."""
-    for folder in parent.glob(f"{FOLDER}[0-9]*-*"):
-        try:
-            os.kill(int(folder.name.removeprefix(FOLDER).partition("-")[0]), 0)
-        except ProcessLookupError:
-            rmtree(folder, ignore_errors=True)
-        except (PermissionError, ValueError):
-            continue
-
-
-def _have_token() -> None:
-    """Ray asks whoever connects for a token, and writes one to the home folder of users that have none.
-
-    Theirs is random and stays in the environment of this process, which Ray reads once.
-    """
-    given = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-    if not given and not Path("~/.ray/auth_token").expanduser().exists():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-@contextmanager
-def _workers_import_what_we_import() -> Iterator[None]:
-    """Processes that are started in the block look for modules where this one does."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    try:
-        yield
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before

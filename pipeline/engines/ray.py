@@ -78,15 +78,16 @@ class RayEngine:
     def run(self, jobs: Sequence[Job], bundles: Sequence[Bundle]) -> Iterator[ChunkStatus]:
         """See `Engine.run`."""
         import ray
-        from ray.data.exceptions import ExecutionTimeoutError
-        from ray.exceptions import RayActorError, RayTaskError
 
         if not bundles:
             return
-        with ray_session(), data_context(self._config.no_progress_s):
-            ledger = self._ledger = _ledger_beside_us()
+        with ray_session():
+            ledger = self._ledger = _ledger_beside_us()  # whose process starts while Ray Data is imported here
+            from ray.data.exceptions import ExecutionTimeoutError
+            from ray.exceptions import RayActorError, RayTaskError
+
             try:
-                with raylet_watched():
+                with raylet_watched(), data_context(self._config.no_progress_s):
                     yield from self._statuses(jobs, bundles, ledger)
             except ExecutionTimeoutError:
                 raise self._stalled(self.doing()) from None
