@@ -1,16 +1,16 @@
-"""One chunk's lifting: geometry once, then every target's prediction with its confidence."""
+"""One chunk's lifting: every target's prediction with its confidence, on the geometry that all of them share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.agreement import operator_confidence, similarity
+from pipeline.chunk_geometry import ChunkGeometry
 from pipeline.fingerprint import geometry_of
-from pipeline.known import Known, swept_sources
-from pipeline.loading import LoadedView, as_tensors
+from pipeline.known import Known
+from pipeline.loading import LoadedView
 from pipeline.operators.geometry_valued import moves_between_views, to_camera, to_world
 from pipeline.operators.grid import grid_size, upsample
 from pipeline.predicting import Encoded, class_ids, decode_view
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lift3d_model import Depths, Lift3D, Lifted, LiftSettings
+    from lift3d_model import Depths, Lift3D, Lifted, LiftSettings, Views
     from lift3d_model.density import Sweep
     from lift3d_model.evidence import Evidence
 
@@ -98,22 +98,17 @@ class ChunkLift:
         known: Known | None = None,
     ) -> None:
         self._model, self._operator, self._lift = model, operator, lift
-        self._loaded = views
+        self._known = known or Known(corrects_sources(operator.kind, lift))
+        self._geometry = ChunkGeometry(model, lift, chunk, views, self._known, device)
+        self._loaded, self._sources = views, self._geometry.sources
         self._encoded = [encoded[view.frame.id] for view in views]
         self._position = {view.frame.id: v for v, view in enumerate(views)}
-        self._known = known or Known(corrects_sources(operator.kind, lift))
-        self._sources = _among(chunk, self._position, chunk.sources)
-        self._sweeping = _among(chunk, self._position, [swept_sources(chunk, v) for v in range(len(chunk.frames))])
-        place = {frame.id: index for index, frame in enumerate(chunk.frames)}
-        self._origins = [self._origin(chunk, place[view.frame.id]) for view in views]
         self._finished: dict[int, Tensor] = {}
         self._corrected: dict[int, Tensor] = {}
-        self._completed: dict[int, Tensor] = {}
-        if lift.method != "none" and views:
-            self._views, sensor = as_tensors(views, device)
-            measured = [geometry_of(view.frame, lift) == "depth" for view in views]
-            swept = {self._position[frame]: sweep.to(device) for frame, sweep in self._swept_before()}
-            self._depths = model.depths(self._views, sensor, measured, self._sweeping, self._looked_at(chunk), swept)
+
+    @property
+    def _views(self) -> Views:
+        return self._geometry.views
 
     def outcome(self, frame: str) -> Outcome:
         """The finished prediction of one target."""
@@ -133,14 +128,6 @@ class ChunkLift:
             lift_mode=f"{geometry_of(self._loaded[target].frame, self._lift)}-{self._lift.mode}",
         )
 
-    def _looked_at(self, chunk: Chunk) -> list[int]:
-        """Usable views whose depth will be asked for."""
-        frames = (chunk.frames[v].id for v in self._known.looked_at(chunk))
-        return sorted(self._position[frame] for frame in frames if frame in self._position)
-
-    def _swept_before(self) -> list[tuple[str, Sweep]]:
-        return [(frame, sweep) for frame, sweep in self._known.swept.items() if frame in self._position]
-
     def correct(self, frames: Iterable[str]) -> None:
         """Correct the class maps of views, for chunks that look at them (`corrected_now`)."""
         for frame in frames:
@@ -156,10 +143,7 @@ class ChunkLift:
 
     def swept_now(self) -> dict[str, Sweep]:
         """Views that were swept here, by frame id."""
-        if self._lift.method == "none" or not self._loaded or self._depths.sweeps is None:
-            return {}
-        found = {self._loaded[v].frame.id: sweep for v, sweep in enumerate(self._depths.sweeps.found) if sweep}
-        return {frame: sweep for frame, sweep in found.items() if frame not in self._known.swept}
+        return self._geometry.swept_now()
 
     def _unlifted(self, target: int) -> Outcome:
         """The raw 2D prediction (the baseline), as confident as the operator is."""
@@ -178,9 +162,9 @@ class ChunkLift:
         """Class indices at full resolution, from the sources' corrected class maps."""
         sources = self._sources[target]
         maps = _stack([self._source_ids(v) for v in (*sources, target)])
-        depths = self._target_depths(target)
+        depths = self._geometry.depths(target)
         witnesses = self._weighed_witnesses(target, depths)
-        alike = self._likeness(target, depths)
+        alike = self._geometry.likeness(target, depths)
         lifted = self._model.lift_ids(self._views, depths, maps, target, sources, self._classes(), witnesses, alike)
         height, width = self._size(target)
         return lifted, lifted.ids[None, :height, :width], 1
@@ -199,8 +183,8 @@ class ChunkLift:
 
     def _corrected_ids(self, v: int) -> Tensor:
         sources = self._sources[v]
-        maps, depths = _stack([self._raw_ids(s) for s in (*sources, v)]), self._target_depths(v)
-        witnesses, alike = self._weighed_witnesses(v, depths), self._likeness(v, depths)
+        maps, depths = _stack([self._raw_ids(s) for s in (*sources, v)]), self._geometry.depths(v)
+        witnesses, alike = self._weighed_witnesses(v, depths), self._geometry.likeness(v, depths)
         return self._model.corrected_ids(self._views, depths, maps, v, sources, self._classes(), witnesses, alike)
 
     def _raw_ids(self, v: int) -> Tensor:
@@ -220,69 +204,18 @@ class ChunkLift:
 
         sources, stride, size = self._sources[target], self._operator.stride, self._size(target)
         features = stack_padded([self._common(v) for v in (*sources, target)])
-        depths = self._target_depths(target)
-        witnesses = self._cell_witnesses(target, depths, (features.shape[-2], features.shape[-1]))
+        depths = self._geometry.depths(target)
+        witnesses = self._geometry.cell_witnesses(target, depths, (features.shape[-2], features.shape[-1]), stride)
         lifted = self._model.lift_features(self._views, depths, features, stride, target, sources, witnesses)
         h, w = grid_size(size, stride)
         seen = to_camera(self._operator, lifted.values[None], self._loaded[target].frame.camera)[0]
         return lifted, decode_view(self._operator, seen[:, :h, :w], size), stride
 
-    def _target_depths(self, target: int) -> Depths:
-        """The chunk's depths as a target sees them: completed by its sources', or rendered from them (novel view)."""
-        sources = self._sources[target]
-        if self._lift.mode == "novel":
-            return self._model.rendered(self._depths, self._views, target, sources)
-        if target not in self._completed:
-            make = partial(self._confirmed, target, sources)
-            self._completed[target] = self._known.shared.once(
-                "confirmed", self._geometry(target), make, lambda belief: belief.nbytes
-            )
-        belief = self._completed[target]
-        return self._depths.with_belief(target, belief) if belief.numel() else self._depths
-
-    def _confirmed(self, target: int, sources: Sequence[int]) -> Tensor:
-        """[3, H, W]: a target's belief that its sources had a say in; empty where they have none."""
-        confirmed = self._model.confirmed(self._depths, self._views, target, sources)
-        return self._depths.mode.new_empty(0) if confirmed is self._depths else confirmed.belief(target)
-
-    def _pixel_witnesses(self, target: int, depths: Depths) -> Evidence:
-        gather = partial(self._model.pixel_witnesses, self._views, depths, target, self._sources[target])
-        return self._known.shared.once("gathered", self._geometry(target), gather, _bytes_of)
-
-    def _likeness(self, target: int, depths: Depths) -> Tensor:
-        compare = partial(self._model.likeness, self._views, depths, target)
-        return self._known.shared.once("compared", self._geometry(target), compare, lambda alike: alike.nbytes)
-
     def _weighed_witnesses(self, v: int, depths: Depths) -> Evidence:
         """A view's witnesses, its own class weighed by how far its sources' predictions agree with it."""
-        witnesses, sources = self._pixel_witnesses(v, depths), self._sources[v]
+        witnesses, sources = self._geometry.pixel_witnesses(v, depths), self._sources[v]
         maps = _stack([self._raw_ids(s) for s in (*sources, v)])
         return self._model.weighed(self._views, depths, witnesses, maps, v, sources)
-
-    def _cell_witnesses(self, target: int, depths: Depths, grid: tuple[int, int]) -> Evidence:
-        sources, stride = self._sources[target], self._operator.stride
-        gather = partial(self._model.cell_witnesses, self._views, depths, target, sources, grid, stride)
-        return self._known.shared.once("gathered", (self._geometry(target), grid, stride), gather, _bytes_of)
-
-    def _geometry(self, target: int) -> tuple[object, ...]:
-        """What geometry at a target depends on: the image grid, and each view with those that its depth is swept from.
-
-        A view that one operator has to do without is missing in its geometry, not in another's.
-        """
-        views = (target, *self._sources[target])
-        return self._views.images.shape[-2:], *(self._origins[v] for v in views)
-
-    def _origin(self, chunk: Chunk, index: int) -> tuple[str, ...]:
-        """A view's id and, where its depth is swept, those of the views that it is swept from.
-
-        What is known of a sweep was swept from all of them, though they were not read again.
-        """
-        frame = chunk.frames[index]
-        if geometry_of(frame, self._lift) != "rgb":
-            return (frame.id,)
-        swept = (chunk.frames[s].id for s in swept_sources(chunk, index))
-        known = frame.id in self._known.swept
-        return frame.id, *(source for source in swept if known or source in self._position)
 
     def _similarity(self, lifted: Lifted, finished: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""
@@ -344,17 +277,6 @@ class ChunkLift:
         h, w = grid_size(size, stride)
         grid = values.view(lifted.values.shape[-2:])[:h, :w]
         return upsample(grid[None, None], stride, size)[0, 0]
-
-
-def _among(chunk: Chunk, position: Mapping[str, int], sources: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """For each usable view its usable sources: indices into all of the chunk's frames, renumbered."""
-    usable = {index: position[frame.id] for index, frame in enumerate(chunk.frames) if frame.id in position}
-    return [tuple(usable[s] for s in sources[index] if s in usable) for index in sorted(usable, key=usable.__getitem__)]
-
-
-def _bytes_of(evidence: Evidence) -> int:
-    parts = (evidence.index, evidence.weight, evidence.pixels)
-    return sum(part.nbytes for part in parts if part is not None)
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:

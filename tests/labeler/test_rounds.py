@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import Labeler, lifting, rounds
+from pipeline import Labeler, chunk_geometry, lifting, rounds
 from pipeline.known import Known
 from pipeline.plan import plan_scene
 from pipeline.rounds import next_round
@@ -22,13 +22,13 @@ FEW = {"depth": 4, "rgb": 3}
 def at_once(monkeypatch):
     """How many views were looked at at once, each time."""
     counts = []
-    plain = lifting.as_tensors
+    plain = chunk_geometry.as_tensors
 
     def counted(views, device):
         counts.append(len(views))
         return plain(views, device)
 
-    monkeypatch.setattr(lifting, "as_tensors", counted)
+    monkeypatch.setattr(chunk_geometry, "as_tensors", counted)
     return counts
 
 
