@@ -6,7 +6,7 @@ the sample's share of the ray. A source that does not see the point weighs exact
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,12 @@ class Evidence:
         """`pixels`, of evidence that was gathered with them."""
         assert self.pixels is not None
         return self.pixels
+
+    def louder(self, slot: int, factor: float) -> Evidence:
+        """The same, with the witnesses of one slot weighing so many times as much."""
+        if factor == 1.0:
+            return self
+        return replace(self, weight=torch.where(self.slot[:, None] == slot, factor * self.weight, self.weight))
 
 
 def gather_evidence(

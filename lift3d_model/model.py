@@ -138,26 +138,26 @@ class Lift3D:
         spreading = replace(settings, rounds=settings.source_rounds, tested=True)
         return _lift_ids(ids, witnesses, classes, self._guide(views, depths, view), spreading, alike).ids
 
-    def weighed(
+    def own_votes(
         self, views: Views, depths: Depths, witnesses: Evidence, ids: Tensor, target: int, sources: Sequence[int]
-    ) -> Evidence:
-        """`pixel_witnesses` with the target's own class weighed by how far raw predictions agree (`own_share`).
+    ) -> float:
+        """How often a target's own class counts, by how far raw predictions agree (`own_share`): 1 or more.
 
-        Where depth is a sensor's they stay as they are, whatever its holes were filled with.
+        Where depth is a sensor's it counts once, whatever holes were filled with.
 
         Args:
+            witnesses: `pixel_witnesses` of the target.
             ids: [S + 1, H, W] class indices as they were predicted, the target's last.
         """
         own = witnesses.slot == len(sources)
         height, width = views.sizes[target].tolist()
         _, spread, trust = depths.belief(target)[:, :height, :width]
         if is_measured(spread) or not bool(own.any()):
-            return witnesses
+            return 1.0
         seen = pick(ids, witnesses.slot, witnesses.index)
         asked = witnesses.weight * (seen >= 0) * (seen[own] >= 0) * ~own[:, None]
         agreeing = _mean(seen == seen[own], asked)
-        share = own_share(agreeing, _mean(trust, torch.ones_like(trust)), self.settings.corrector)
-        return replace(witnesses, weight=torch.where(own[:, None], share * witnesses.weight, witnesses.weight))
+        return own_share(agreeing, _mean(trust, torch.ones_like(trust)), self.settings.corrector)
 
     def lift_ids(
         self,

@@ -105,6 +105,7 @@ class ChunkLift:
         self._position = {view.frame.id: v for v, view in enumerate(views)}
         self._finished: dict[int, Tensor] = {}
         self._corrected: dict[int, Tensor] = {}
+        self._own_votes: dict[int, float] = {}
 
     @property
     def _views(self) -> Views:
@@ -214,8 +215,10 @@ class ChunkLift:
     def _weighed_witnesses(self, v: int, depths: Depths) -> Evidence:
         """A view's witnesses, its own class weighed by how far its sources' predictions agree with it."""
         witnesses, sources = self._geometry.pixel_witnesses(v, depths), self._sources[v]
-        maps = _stack([self._raw_ids(s) for s in (*sources, v)])
-        return self._model.weighed(self._views, depths, witnesses, maps, v, sources)
+        if v not in self._own_votes:
+            maps = _stack([self._raw_ids(s) for s in (*sources, v)])
+            self._own_votes[v] = self._model.own_votes(self._views, depths, witnesses, maps, v, sources)
+        return witnesses.louder(len(sources), self._own_votes[v])
 
     def _similarity(self, lifted: Lifted, finished: Tensor, target: int, stride: int) -> Tensor:
         """[E, R]: how far each witness's own prediction is the finished one."""

@@ -299,7 +299,7 @@ def _weighed(room, ids, depths):
     model, order = Lift3D(SENSOR), room.others(TARGET)
     maps = ids[[*order, TARGET]]
     plain = model.pixel_witnesses(room.views, depths, TARGET, order)
-    weighed = model.weighed(room.views, depths, plain, maps, TARGET, order)
+    weighed = plain.louder(len(order), model.own_votes(room.views, depths, plain, maps, TARGET, order))
     lift = [model.lift_ids(room.views, depths, maps, TARGET, order, CLASSES, one) for one in (plain, weighed)]
     return plain, weighed, lift
 
