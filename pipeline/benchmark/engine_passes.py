@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.benchmark.engine import Bench
 
 NETWORKS = "indoor", "edges"
-"""Operators beside class maps from files: two networks, whose own work no pass can share."""
+"""Operators beside class maps from files: two networks, whose own work cannot be shared. At full and half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def passes(bench: Bench) -> list[Table]:
     for name, trio in _trios(bench).items():
         for method in ("depth",) if bench.options.quick else ("depth", "rgb"):
             alone = [replace(case, lift={"method": method}) for case in trio]
-            stores = bench.folder / f"{name}-{method}".replace(" ", "-")
+            stores = bench.folder / re.sub(r"\W+", "-", f"{name}-{method}")
             found = [_walls(alone, f"{stores}-{k}") for k in range(rounds_of(bench))]
             ratios = [one.together / one.apart for one in found]
             walls = (
@@ -79,8 +80,12 @@ def _trios(bench: Bench) -> Mapping[str, Sequence[EngineCase]]:
     files: dict[str, Sequence[EngineCase]] = {"class maps from files": (first, second, third)}
     if bench.options.quick:
         return files
-    one, other = (replace(room, operator={"spec": name}) for name in NETWORKS)
-    return {f"class maps from files, {' and '.join(NETWORKS)}": (room, one, other), **files}
+    half = tuple(f"autocast({name})" for name in NETWORKS)
+    networks = {
+        f"class maps from files, {' and '.join(names)}": (room, *(replace(room, operator={"spec": n}) for n in names))
+        for names in (NETWORKS, half)
+    }
+    return {**networks, **files}
 
 
 def _together(alone: Sequence[EngineCase]) -> EngineCase:

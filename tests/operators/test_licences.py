@@ -83,6 +83,7 @@ def test_built_in_operators_know_their_licences() -> None:
     for spec in (
         "indoor",
         "tta(indoor; flips)",
+        "autocast(indoor)",
         'relabel(letterbox(indoor; side=56), "nyu40")',
         'prompt(indoor, "bed")',
     ):

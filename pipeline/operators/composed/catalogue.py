@@ -17,6 +17,16 @@ COMPOSED: Mapping[str, tuple[str, OperatorInfo]] = {
             licence="its operator's",
         ),
     ),
+    "autocast": (
+        "pipeline.operators.composed.autocast:Autocast",
+        OperatorInfo(
+            name="autocast(SPEC; dtype=bfloat16)",
+            summary="a PyTorch operator at half precision: about twice as fast where the hardware can",
+            kind="its operator's",
+            needs="an operator; a GPU, or a CPU with AVX512-BF16 or AMX",
+            licence="its operator's",
+        ),
+    ),
     "ensemble": (
         "pipeline.operators.composed.ensemble:Ensemble",
         OperatorInfo(
