@@ -97,26 +97,33 @@ def propagate(votes: Tensor, guide: Guide, settings: PropagationSettings, alike:
     contested = _contested(total, ahead, guide)
     if settings.rounds == 0 or not len(contested):
         return shares
-    shares = shares.T.contiguous()
     alike = likeness(guide, settings) if alike is None else alike
     neighbour, affinity = _neighbourhood(guide, contested, alike)
-    believed = total / (total + 1.0)
-    sureness = ahead * believed
-    anchor = (total * (ahead + TIE))[contested, None]
-    own = shares[contested]
+    shares, believed = shares.T.contiguous(), total / (total + 1.0)
     strength = settings.strength
     if settings.tested:
         asked = _testable(total, ahead, contested, guide)
-        strength *= guide_worth(shares, sureness, contested[asked], neighbour[asked], affinity[asked])
-    for _ in range(settings.rounds):
-        weight = affinity * sureness.index_select(0, neighbour.flatten()).view_as(affinity)
-        heard = weight.sum(1, keepdim=True)
-        said = F.embedding_bag(neighbour, shares, per_sample_weights=weight, mode="sum")
-        gain = strength / (heard + 0.5)
-        fresh = (anchor * own + gain * said) / (anchor + gain * heard).clamp_min(1e-9)
-        shares[contested] = fresh
-        sureness[contested] = lead(fresh.T.contiguous()) * believed[contested]
+        strength *= guide_worth(shares, ahead * believed, contested[asked], neighbour[asked], affinity[asked])
+    anchor = (total * (ahead + TIE))[contested, None]
+    own, voices = anchor * shares[contested], _voices(shares, ahead * believed)
+
+    def listen() -> Tensor:
+        heard = F.embedding_bag(neighbour, voices, per_sample_weights=affinity, mode="sum")
+        said, loudness = heard[:, :-1], heard[:, -1:]
+        gain = strength / (loudness + 0.5)
+        return torch.addcmul(own, gain, said).div_((anchor + gain * loudness).clamp_min_(1e-9))
+
+    fresh = listen()
+    for _ in range(settings.rounds - 1):
+        voices[contested] = _voices(fresh, lead(fresh.T.contiguous()) * believed[contested])
+        fresh = listen()
+    shares[contested] = fresh
     return shares.T
+
+
+def _voices(shares: Tensor, sureness: Tensor) -> Tensor:
+    """[R, K + 1]: shares [R, K] as loud as a pixel is sure [R], and how loud that is: both are heard at once."""
+    return torch.cat([shares * sureness[:, None], sureness[:, None]], dim=1)
 
 
 def guide_worth(shares: Tensor, sureness: Tensor, pixels: Tensor, neighbour: Tensor, affinity: Tensor) -> float:

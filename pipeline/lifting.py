@@ -243,7 +243,7 @@ class ChunkLift:
         maps = [pad_to(self._own(v), height, width).flatten(1) for v in (*self._sources[target], target)]
         final = pad_to(finished, height, width).flatten(1)[:, home]
         pairs = zip(lifted.witnesses.slot.tolist(), lifted.witnesses.index, strict=True)
-        return _stack([similarity(maps[slot][:, index][None], final, kind)[0] for slot, index in pairs])
+        return _stack([similarity(maps[slot].index_select(1, index)[None], final, kind)[0] for slot, index in pairs])
 
     def _own(self, v: int) -> Tensor:
         """A view's own prediction in its finished form, made once."""
