@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lift3d_model.geometry import homogeneous
@@ -20,8 +19,6 @@ from lift3d_model.sampling import pick, pick_colours
 from lift3d_model.views import Depths, Views
 
 Regime = Literal["certain", "uncertain", "novel"]
-COARSE = 4
-"""Pixels a cell of the coarse colours."""
 
 
 class Curves(Protocol):
@@ -113,7 +110,7 @@ def _clues(
     if "colour" in wanted:
         yield names["colour"], _colour_distance(views.images, regime, target, landings, weight)
     if "coarse" in wanted:
-        yield names["coarse"], _coarse_distance(views.images, target, landings)
+        yield names["coarse"], _coarse_distance(views, target, landings)
     if wanted & {"turn", "nearness"}:
         turn, nearness = _viewing(views, target, landings)
         if "turn" in wanted:
@@ -132,16 +129,11 @@ def _colour_distance(images: Tensor, regime: Regime, target: int, landings: Land
     return (theirs - own).square_().sum(1).sqrt_()
 
 
-def _coarse_distance(images: Tensor, target: int, landings: Landings) -> Tensor:
-    """RGB distance of colours averaged over cells of COARSE pixels: [E, R]."""
-    small = F.avg_pool2d(images, COARSE, ceil_mode=True, count_include_pad=False)
-    width, cells = images.shape[-1], small.shape[-1]
-
-    def coarse(index: Tensor) -> Tensor:
-        return index // width // COARSE * cells + index % width // COARSE
-
-    theirs = pick_colours(small, landings.view, coarse(landings.index))
-    own = small[target].flatten(1)[:, coarse(landings.home)]
+def _coarse_distance(views: Views, target: int, landings: Landings) -> Tensor:
+    """RGB distance of the views' coarse colours: [E, R]."""
+    small, cells = views.coarse
+    theirs = pick_colours(small, landings.view, cells.index_select(0, landings.index.flatten()).view_as(landings.index))
+    own = small[target].flatten(1)[:, cells[landings.home]]
     return (theirs - own).square_().sum(1).sqrt_()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -13,9 +15,11 @@ if TYPE_CHECKING:
 
 SENSOR_SPREAD = 0.01
 """Relative spread taken for sensor depth."""
+COARSE = 4
+"""Pixels a cell of the coarse colours."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Views:
     """V posed images of one scene.
 
@@ -35,6 +39,14 @@ class Views:
     def device(self) -> torch.device:
         """Where the views live."""
         return self.images.device
+
+    @cached_property
+    def coarse(self) -> tuple[Tensor, Tensor]:
+        """[V, 3, h, w] colours averaged over cells of COARSE pixels; [H W] int32 flat index of each pixel's cell."""
+        small = F.avg_pool2d(self.images, COARSE, ceil_mode=True, count_include_pad=False)
+        height, width = self.images.shape[-2:]
+        row, column = (torch.arange(n, dtype=torch.int32, device=self.device) // COARSE for n in (height, width))
+        return small, (row[:, None] * small.shape[-1] + column).flatten()
 
     def __len__(self) -> int:
         return self.images.shape[0]
