@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.store.codec import decode_label_map
+from pipeline.store.codec import decode_label_map, decode_scalar
 from pipeline.store.query import read_labels, read_metadata
 from schemas.crosswalk import crosswalk
 from schemas.label_sets import label_set
@@ -59,6 +59,19 @@ def test_operators_within_operators_label_and_resume(lift3d, few, predictions, t
     assert (code, last_line(out)["frames_labelled"]) == (0, FEW)
     code, out, _ = lift3d(*asked)
     assert (code, last_line(out)["frames_resumed"]) == (0, FEW)
+
+
+def test_half_precision_is_an_operator_of_its_own(lift3d, few, tmp_path):
+    store, half = tmp_path / "labels", "autocast(edges)"
+    code, out, _ = lift3d(
+        "label", few, "--store", store, "--operator", "edges", "--operator", half, "--engine", "local"
+    )
+    assert (code, last_line(out)["frames_labelled"]) == (0, 2 * FEW)
+    full, rounded = (
+        np.stack([decode_scalar(row) for _, row in read_labels(str(store), operator=spec).iterrows()])
+        for spec in ("edges", half)
+    )
+    assert 0 < np.abs(full - rounded).max() < 0.05 < np.abs(full - full.mean()).max()
 
 
 @pytest.mark.parametrize(
