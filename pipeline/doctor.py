@@ -39,6 +39,7 @@ def examine(store: str | None = None) -> list[Check]:
         _python(),
         *_packages(),
         _torch(),
+        _half_precision(),
         _ray(),
         _memory(),
         _disk(store),
@@ -76,6 +77,22 @@ def _torch() -> Check:
         return Check("gpu", "warn", "no CUDA device: labelling runs on CPU", "use a GPU for large datasets")
     free, total = torch.cuda.mem_get_info()
     return Check("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+
+
+def _half_precision() -> Check:
+    """Whether there are instructions for bfloat16, without which `autocast(SPEC)` is slower than float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        there = any(has for name, has in found.items() if "bf16" in name)
+    return Check(
+        "bfloat16",
+        "ok",
+        f"{'in' if there else 'not in'} hardware: autocast(SPEC) {'pays' if there else 'does not pay'}",
+    )
 
 
 def _ray() -> Check:
