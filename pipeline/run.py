@@ -237,8 +237,8 @@ def _job(config: LabelingConfig, engine: Engine, plan: Survey, stamp: Any) -> Jo
             "version": __version__,
             "lift": config.lift.model_dump(mode="json", exclude={"weights"}),
             "model_sha256": plan.weights_sha256,
-            "operator_fingerprint": operator.fingerprint(),
-            "weights": [weights.to_json() for weights in plan.weights],
+            "operator_fingerprint": operator.fingerprint,
+            "weights": [weights.to_json() for weights in operator.weights],
         },
     )
     resolved = config.engine.model_copy(update={"device": engine.device})

@@ -13,14 +13,15 @@ from pipeline.lift_weights import weights_sha256
 from pipeline.lifting import corrects_sources
 from pipeline.plan import ScenePlan, plan_scene
 from pipeline.tries import hopeless_rows
-from schemas.config import LabelingConfig
+from schemas.config import LabelingConfig, OperatorConfig
 from schemas.errors import DatasetError, FrameError, Reason
+from schemas.label_sets import LabelSet
 from schemas.record import QuarantineRecord
 from schemas.scene import Chunk, Frame, Scene, SceneRef
+from schemas.store import Kind
 
 if TYPE_CHECKING:
     from pipeline.operators.licences import Weights
-    from pipeline.protocols import Operator
     from pipeline.store import Store
     from pipeline.store.attempts import Note
 
@@ -29,24 +30,37 @@ THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """What a driver knows of an operator: it is built for that on the CPU and let go, since networks take gigabytes.
+
+    Attributes:
+        kind, label_set, fingerprint: the operator's.
+        weights: what it loads, with licences.
+    """
+
+    kind: Kind
+    label_set: LabelSet | None
+    fingerprint: str
+    weights: tuple[Weights, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """A run before it starts.
 
     Attributes:
-        operator: built on the CPU, for its kind, label set and fingerprint.
+        operator: which predicts.
         slug: its name in the store.
         weights_sha256: of the lift's checkpoint, None for the analytic lift.
         plans: one a readable scene, most work first.
         unreadable: a row for each scene that could not be read at all.
-        weights: the operator's, with their licences.
     """
 
-    operator: Operator
+    operator: Described
     slug: str
     weights_sha256: str | None
     plans: tuple[ScenePlan, ...]
     unreadable: tuple[QuarantineRecord, ...]
-    weights: tuple[Weights, ...]
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -141,11 +155,10 @@ class _Pass:
     """One operator's part in a survey: its config, what it is, and what the store knows of it."""
 
     config: LabelingConfig
-    operator: Operator
+    operator: Described
     slug: str
     weights_sha256: str | None
     known: _Known
-    weights: tuple[Weights, ...]
 
     def wants(self, ref: SceneRef) -> bool:
         """Whether a scene is to be planned at all."""
@@ -156,29 +169,36 @@ class _Pass:
         found = list(looks)
         plans = sorted((p for p in found if isinstance(p, ScenePlan)), key=lambda plan: (-plan.targets, plan.scene))
         unreadable = tuple(row for row in found if isinstance(row, QuarantineRecord))
-        return Survey(self.operator, self.slug, self.weights_sha256, tuple(plans), unreadable, self.weights)
+        return Survey(self.operator, self.slug, self.weights_sha256, tuple(plans), unreadable)
 
 
 def _pass(config: LabelingConfig, store: Store, *, only_quarantined: bool) -> _Pass:
-    from pipeline.operators import build_operator
-    from pipeline.operators.licences import check_commercial, weights_of
     from pipeline.store import operator_slug
 
-    operator = build_operator(config.operator.sole, config.operator.kwargs, "cpu")
-    told = weights_of(operator, config.operator.weights_license)
-    if config.operator.license == "commercial":
-        check_commercial(config.operator.sole, told)
+    operator = _described(config.operator)
     slug = operator_slug(config.operator.sole)
     weights = weights_sha256(config.lift)
     known = _Known(
-        model=model_fingerprint(config.lift, operator.fingerprint(), weights),
-        origin={"operator": operator.fingerprint(), "checkpoint": weights},
+        model=model_fingerprint(config.lift, operator.fingerprint, weights),
+        origin={"operator": operator.fingerprint, "checkpoint": weights},
         corrects=corrects_sources(operator.kind, config.lift),
         done=store.done_all(slug),
         hopeless=store.attempts(slug, config.engine.attempts, config.engine.kind).hopeless(),
         quarantined=quarantine_reasons(store.uri, slug) if only_quarantined else None,
     )
-    return _Pass(config, operator, slug, weights, known, told)
+    return _Pass(config, operator, slug, weights, known)
+
+
+def _described(config: OperatorConfig) -> Described:
+    """Raises what building it raises, and `ConfigError` where `operator.license` refuses its weights."""
+    from pipeline.operators import build_operator
+    from pipeline.operators.licences import check_commercial, weights_of
+
+    operator = build_operator(config.sole, config.kwargs, "cpu")
+    told = weights_of(operator, config.weights_license)
+    if config.license == "commercial":
+        check_commercial(config.sole, told)
+    return Described(operator.kind, operator.label_set, operator.fingerprint(), told)
 
 
 @dataclass(frozen=True, slots=True)

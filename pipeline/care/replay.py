@@ -22,7 +22,6 @@ from schemas.errors import FrameError, StoreError
 from schemas.store import LABEL_SCHEMA, StoreMetadata
 
 if TYPE_CHECKING:
-    from pipeline.survey import Survey
     from schemas.record import LabelRecord
     from schemas.scene import Chunk
 
@@ -82,8 +81,8 @@ def replay(uri: str, scene: str, frame: str, *, operator: str | None = None, sou
     slug, row, metadata = _row(uri, scene, frame, operator)
     document = read_run(uri, str(row["run_id"]))
     config = _config(document, scene, source, slug)
-    plan, chunk = _plan(config, scene, frame)
-    fresh = encode_record(_record(config, plan, chunk), metadata.label_set, "replay", datetime.now(UTC))
+    chunk = _chunk(config, scene, frame)
+    fresh = encode_record(_record(config, chunk), metadata.label_set, "replay", datetime.now(UTC))
     differs = tuple(n for n in LABEL_SCHEMA.names if n not in ASIDE and not _same(row[n], fresh.get(n)))
     equal = not set(differs) & set(PIXELS)
     reasons = tuple(_reasons(differs, document))
@@ -127,14 +126,13 @@ def _config(document: Mapping[str, Any], scene: str, source: str | None, slug: s
     return next((config for config in each if operator_slug(config.operator.sole) == slug), each[0])
 
 
-def _plan(config: LabelingConfig, scene: str, frame: str) -> tuple[Survey, Chunk]:
+def _chunk(config: LabelingConfig, scene: str, frame: str) -> Chunk:
     from pipeline.store import Store
     from pipeline.survey import survey
 
-    plan = survey(config, Store(config.store))
-    for chunk in plan.chunks:
+    for chunk in survey(config, Store(config.store)).chunks:
         if chunk.scene == scene and chunk.target_ids == (frame,):
-            return plan, chunk
+            return chunk
     raise StoreError(
         f"{config.source} does not have it as a usable frame any more",
         scene=scene,
@@ -143,7 +141,7 @@ def _plan(config: LabelingConfig, scene: str, frame: str) -> tuple[Survey, Chunk
     )
 
 
-def _record(config: LabelingConfig, plan: Survey, chunk: Chunk) -> LabelRecord:
+def _record(config: LabelingConfig, chunk: Chunk) -> LabelRecord:
     """With as many threads as a worker has: sums of floats depend on it."""
     import torch
 
@@ -153,7 +151,7 @@ def _record(config: LabelingConfig, plan: Survey, chunk: Chunk) -> LabelRecord:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_of(config.engine))
     try:
-        result = Labeler(config, plan.operator).label(chunk)
+        result = Labeler(config).label(chunk)
     finally:
         torch.set_num_threads(threads)
     if not result.records:

@@ -276,7 +276,7 @@ class RunRecord:
         counted = {plan.slug: plan_totals(plan) for plan in self._plans}
         names = ("frames", "resumed", "to_do", "set_aside")
         totals = {name: sum(one[name] for one in counted.values()) for name in names}
-        weights = {plan.slug: [one.to_json() for one in plan.weights] for plan in self._plans}
+        weights = {plan.slug: [one.to_json() for one in plan.operator.weights] for plan in self._plans}
         of_each = {slug: {**counts, "weights": weights[slug]} for slug, counts in counted.items()}
         scenes = len({row["scene"] for row in rows})
         return {"plan": rows, "totals": {"scenes": scenes, **totals}, "operators": of_each}

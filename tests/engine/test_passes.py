@@ -1,6 +1,8 @@
 """Several operators in one pass: the labels of runs of their own, work in common done once, each on its own account."""
 
+import weakref
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import pandas as pd
 import pytest
 
 from pipeline.run import plan_labeling, run_labeling
-from pipeline.store import operator_slug, read_quarantine, read_run, validate
+from pipeline.store import Store, operator_slug, read_quarantine, read_run, validate
 from pipeline.store.files import open_files
 from pipeline.store.lease import hold_lease
+from pipeline.survey import surveys
 from pipeline.telemetry.status import read_status
 from schemas.config import LabelingConfig
 from schemas.errors import ConfigError, LeaseError
@@ -88,6 +91,30 @@ def test_what_depends_on_no_operator_is_worked_out_once(rooms: Rooms, settings: 
     assert found["compared"] == FRAMES, "neighbouring pixels are as alike for one operator as for another"
     assert sum(one.get("compared", 0) for one in alone) == 4 * FRAMES
     assert found["encoded"] == 3 * FRAMES, "every operator looks for itself"
+
+
+def test_a_driver_lets_go_of_the_operators_that_workers_build(rooms: Rooms, settings: Pass, fragile: str) -> None:
+    """Their networks may take gigabytes."""
+    rooms(a=2)
+    chosen = settings("store", 0, 1)
+    made: weakref.WeakSet[object] = weakref.WeakSet()
+    module, name = import_module(fragile.partition(":")[0]), fragile.partition(":")[2]
+
+    class Noted(getattr(module, name)):  # type: ignore[misc]
+        """Tells that it was made."""
+
+        def __new__(cls, **_: Any) -> Any:
+            made.add(one := super().__new__(cls))
+            count.append(one.name)
+            return one
+
+    count: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, Noted)
+        found = surveys(chosen, Store(chosen.store))
+    assert count == ["fragile"] and not made
+    assert [one.operator.kind for one in found] == ["classes", "classes"]
+    assert found[1].operator.fingerprint == "fragile-1"
 
 
 def test_an_operator_that_is_added_later_costs_the_others_nothing(
