@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.store.files import Files
 from pipeline.store.paths import Shelf, parse
 from schemas.errors import StoreError
 
-_REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the label files"
-
+REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the label files"
+"""What to do where a marker is not to be believed."""
 
 PathName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
 """A file's own name: it cannot lead into another folder."""
@@ -29,9 +29,9 @@ class Marker(BaseModel):
     """File name of the label file and of this marker, without suffix."""
     frames: dict[str, str]
     """Fingerprint of each frame, in the file's order."""
-    rows: int = Field(ge=1)
+    rows: int = Field(ge=1, strict=True)
     """Rows of the file."""
-    bytes: int = Field(ge=1)
+    bytes: int = Field(ge=1, strict=True)
     """Size of the file."""
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Hex digest of the file."""
@@ -41,6 +41,12 @@ class Marker(BaseModel):
     """When that run started: of two versions of a frame, the later one counts."""
     parts: dict[str, str] = {}
     """What each fingerprint is made of, where the run said so (`pipeline.fingerprint.PARTS`)."""
+
+    @model_validator(mode="after")
+    def _counts_its_frames(self) -> Self:
+        if self.rows != len(self.frames):
+            raise ValueError(f"rows is {self.rows}, with {len(self.frames)} frames")
+        return self
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -86,9 +92,9 @@ def parse_marker(data: bytes, path: str) -> Marker:
     try:
         marker = Marker.model_validate_json(data)
     except ValidationError:
-        raise StoreError(f"the commit marker {path} is damaged", remedy=_REBUILT) from None
+        raise StoreError(f"the commit marker {path} is damaged", remedy=REBUILT) from None
     if path.rpartition("/")[2] != f"{marker.stem}.json":
-        raise StoreError(f"the commit marker {path} is that of {marker.stem}", remedy=_REBUILT)
+        raise StoreError(f"the commit marker {path} is that of {marker.stem}", remedy=REBUILT)
     return marker
 
 
@@ -110,5 +116,5 @@ def read_markers(files: Files, folder: str) -> dict[Shelf, list[Marker]]:
     """All markers under a folder by operator and scene, oldest first. Raises `StoreError` where one is damaged."""
     markers, broken = load_markers(files, folder)
     if broken:
-        raise StoreError(f"{len(broken)} commit markers are damaged, the first is {broken[0]}", remedy=_REBUILT)
+        raise StoreError(f"{len(broken)} commit markers are damaged, the first is {broken[0]}", remedy=REBUILT)
     return markers

@@ -109,6 +109,12 @@ def newer_version(place: str, found: int) -> StoreError:
     )
 
 
+def frames_of(data: bytes, place: str) -> set[str]:
+    """Ids of a label file's frames. Raises `StoreError`."""
+    table, _ = read_label_file(data, place)
+    return set(table.column("frame").to_pylist())
+
+
 def keep_frames(data: bytes, place: str, frames: Collection[str]) -> bytes:
     """The label file that holds only some of a label file's frames, in the same order. Raises `StoreError`."""
     table, _ = read_label_file(data, place)

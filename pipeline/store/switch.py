@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.store.files import Files
-from pipeline.store.markers import Marker, PathName, format_marker, make_marker
-from pipeline.store.parquet import keep_frames
+from pipeline.store.markers import REBUILT, Marker, PathName, format_marker, make_marker
+from pipeline.store.parquet import frames_of, keep_frames
 from pipeline.store.paths import COMMITS, HISTORY, LABELS, STAGING, Shelf, chunk_of, label_stem
 from schemas.errors import StoreError
 
@@ -91,11 +92,17 @@ def _plan(
 
 
 def _part(files: Files, shelf: Shelf, area: str, marker: Marker, keep: Mapping[str, str]) -> Marker:
-    """Stage a file with the frames of another file that are still current."""
+    """Stage a file with the frames of another file that are still current.
+
+    A file that changed, or whose marker lies, loses its marker: what is started next looks into the file itself.
+    """
     place = shelf.label(area, marker.stem)
     whole = files.get(place)
     if whole is None:
         raise StoreError(f"{place} has a marker but is gone", scene=shelf.scene, remedy="run `lift3d label` again")
+    if sha256(whole).hexdigest() != marker.sha256 or not keep.keys() <= frames_of(whole, place):
+        files.delete(shelf.marker(COMMITS if area == LABELS else area, marker.stem))
+        raise StoreError(f"{place} does not hold what its marker says", scene=shelf.scene, remedy=REBUILT)
     data = keep_frames(whole, place, keep.keys())
     stem = label_stem(chunk_of(marker.stem), keep.items())
     files.put(shelf.label(STAGING, stem), data)

@@ -1,5 +1,6 @@
 """What recovery does with each thing that a killed run, or somebody else, can leave behind."""
 
+import json
 import os
 import socket
 import time
@@ -68,6 +69,43 @@ def test_a_broken_marker_is_rebuilt(labelled, uri):
         labelled.done("indoor", "room")
     assert labelled.recover() == Recovered(adopted=1, markers=1)
     assert len(labelled.done("indoor", "room")) == 4 and validate(uri).ok
+
+
+def test_a_marker_that_does_not_count_its_frames_is_rebuilt(labelled, uri):
+    marker = one(uri, MARKER)
+    content = marker.read_bytes()
+    marker.write_text(json.dumps({**json.loads(content), "frames": {}}))
+    assert not validate(uri).ok
+    assert labelled.recover() == Recovered(adopted=1, markers=1)
+    assert marker.read_bytes() == content
+
+
+@pytest.mark.parametrize("lie", [{"frames": dict.fromkeys(("0000", "x", "0002", "0003"), "a")}, {"sha256": 64 * "0"}])
+def test_a_marker_that_lies_is_found_out_when_its_file_is_taken_apart(labelled, uri, world, lie):
+    marker = one(uri, MARKER)
+    marker.write_text(json.dumps({**json.loads(marker.read_bytes()), **lie}))
+    world.write(labelled, world.chunk("room", world.frames(4), 0, 2, "b", staged=True), world.run(1))
+    with pytest.raises(StoreError, match=r"000000-\w+.parquet does not hold what its marker says.*rebuilding"):
+        labelled.publish("indoor", "room")
+    assert read_labels(uri)["fingerprint"].tolist() == [f"a-000{k}" for k in range(4)]
+    assert labelled.recover() == Recovered(adopted=1)
+    labelled.publish("indoor", "room")
+    assert read_labels(uri)["fingerprint"].tolist() == ["b-0000", "b-0001", "a-0002", "a-0003"]
+    assert validate(uri).ok
+
+
+def test_a_file_that_changed_is_not_taken_apart(labelled, uri, world):
+    path = one(uri, LABEL)
+    whole = path.read_bytes()
+    at = whole.index(b"\x89PNG") + 40
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    world.write(labelled, world.chunk("room", world.frames(4), 0, 2, "b", staged=True), world.run(1))
+    with pytest.raises(StoreError, match="does not hold what its marker says"):
+        labelled.publish("indoor", "room")
+    assert labelled.recover() == Recovered(damaged=1)
+    labelled.publish("indoor", "room")
+    assert read_labels(uri)["fingerprint"].tolist() == ["b-0000", "b-0001"]
+    assert sorted(labelled.done("indoor", "room")) == ["0000", "0001"] and validate(uri).ok
 
 
 def test_a_frame_in_two_files_keeps_the_later_label(labelled, uri, world):
