@@ -109,14 +109,11 @@ def newer_version(place: str, found: int) -> StoreError:
     )
 
 
-def frames_of(data: bytes, place: str) -> set[str]:
-    """Ids of a label file's frames. Raises `StoreError`."""
-    table, _ = read_label_file(data, place)
-    return set(table.column("frame").to_pylist())
+def keep_frames(data: bytes, place: str, frames: Collection[str]) -> bytes | None:
+    """The label file that holds only some of a label file's frames, in the same order; None where it lacks one of them.
 
-
-def keep_frames(data: bytes, place: str, frames: Collection[str]) -> bytes:
-    """The label file that holds only some of a label file's frames, in the same order. Raises `StoreError`."""
+    Raises `StoreError`.
+    """
     table, _ = read_label_file(data, place)
-    keep = pa.array([frame in frames for frame in table.column("frame").to_pylist()], pa.bool_())
-    return to_bytes(table.filter(keep).combine_chunks())
+    kept = table.filter(pa.array([frame in frames for frame in table.column("frame").to_pylist()], pa.bool_()))
+    return to_bytes(kept.combine_chunks()) if set(kept.column("frame").to_pylist()) == set(frames) else None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.store.files import Files
 from pipeline.store.markers import REBUILT, Marker, PathName, format_marker, make_marker
-from pipeline.store.parquet import frames_of, keep_frames
+from pipeline.store.parquet import keep_frames
 from pipeline.store.paths import COMMITS, HISTORY, LABELS, STAGING, Shelf, chunk_of, label_stem
 from schemas.errors import StoreError
 
@@ -100,10 +100,11 @@ def _part(files: Files, shelf: Shelf, area: str, marker: Marker, keep: Mapping[s
     whole = files.get(place)
     if whole is None:
         raise StoreError(f"{place} has a marker but is gone", scene=shelf.scene, remedy="run `lift3d label` again")
-    if sha256(whole).hexdigest() != marker.sha256 or not keep.keys() <= frames_of(whole, place):
+    intact = sha256(whole).hexdigest() == marker.sha256
+    data = keep_frames(whole, place, keep.keys()) if intact else None
+    if data is None:
         files.delete(shelf.marker(COMMITS if area == LABELS else area, marker.stem))
         raise StoreError(f"{place} does not hold what its marker says", scene=shelf.scene, remedy=REBUILT)
-    data = keep_frames(whole, place, keep.keys())
     stem = label_stem(chunk_of(marker.stem), keep.items())
     files.put(shelf.label(STAGING, stem), data)
     return make_marker(stem, keep.items(), data, marker.run_id, marker.created_at, marker.parts)
