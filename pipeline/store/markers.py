@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.store.files import Files
-from pipeline.store.paths import Shelf, parse
+from pipeline.store.paths import Shelf, chunk_of, label_stem, parse
 from schemas.errors import StoreError
 
 REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the label files"
@@ -18,6 +19,17 @@ REBUILT = "run `lift3d label` again: it starts by rebuilding markers from the la
 
 PathName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
 """A file's own name: it cannot lead into another folder."""
+
+
+def _as_written(value: object) -> object:
+    if isinstance(value, str) and not _TIME.fullmatch(value):
+        raise ValueError("not a time as this software writes it")
+    return value
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+WrittenTime = Annotated[AwareDatetime, BeforeValidator(_as_written)]
+"""A time in a document of the store: ISO 8601 in one spelling, since a flipped bit may give another."""
 
 
 class Marker(BaseModel):
@@ -37,7 +49,7 @@ class Marker(BaseModel):
     """Hex digest of the file."""
     run_id: str
     """The run that wrote it."""
-    created_at: AwareDatetime
+    created_at: WrittenTime
     """When that run started: of two versions of a frame, the later one counts."""
     parts: dict[str, str] = {}
     """What each fingerprint is made of, where the run said so (`pipeline.fingerprint.PARTS`)."""
@@ -52,6 +64,11 @@ class Marker(BaseModel):
     def age(self) -> tuple[datetime, str]:
         """Sort key: older files first."""
         return self.created_at, self.stem
+
+    @property
+    def named_by_its_frames(self) -> bool:
+        """Whether the file's name has these frames' digest: it has where all frames of a chunk were labelled."""
+        return self.stem == label_stem(chunk_of(self.stem), self.frames.items())
 
 
 def make_marker(

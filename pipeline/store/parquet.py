@@ -109,11 +109,14 @@ def newer_version(place: str, found: int) -> StoreError:
     )
 
 
-def keep_frames(data: bytes, place: str, frames: Collection[str]) -> bytes | None:
-    """The label file that holds only some of a label file's frames, in the same order; None where it lacks one of them.
-
-    Raises `StoreError`.
-    """
+def fingerprints_of(data: bytes, place: str) -> dict[str, str]:
+    """Fingerprints by frame of a label file. Raises `StoreError`."""
     table, _ = read_label_file(data, place)
-    kept = table.filter(pa.array([frame in frames for frame in table.column("frame").to_pylist()], pa.bool_()))
-    return to_bytes(kept.combine_chunks()) if set(kept.column("frame").to_pylist()) == set(frames) else None
+    return dict(zip(table.column("frame").to_pylist(), table.column("fingerprint").to_pylist(), strict=True))
+
+
+def keep_frames(data: bytes, place: str, frames: Collection[str]) -> bytes:
+    """The label file that holds only some of a label file's frames, in the same order. Raises `StoreError`."""
+    table, _ = read_label_file(data, place)
+    keep = pa.array([frame in frames for frame in table.column("frame").to_pylist()], pa.bool_())
+    return to_bytes(table.filter(keep).combine_chunks())

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.store.files import Files
 from pipeline.store.markers import REBUILT, Marker, PathName, format_marker, make_marker
-from pipeline.store.parquet import keep_frames
+from pipeline.store.parquet import fingerprints_of, keep_frames
 from pipeline.store.paths import COMMITS, HISTORY, LABELS, STAGING, Shelf, chunk_of, label_stem
 from schemas.errors import StoreError
 
@@ -57,6 +57,10 @@ def switch_scene(
     Raises:
         StoreError: a file that must be split cannot be read, or the store cannot be written.
     """
+    for area, markers in ((LABELS, live), (STAGING, staged)):
+        for marker in markers:
+            if not marker.named_by_its_frames:
+                _content(files, shelf, area, marker)
     switch = _plan(files, shelf, live, staged, wanted)
     if switch.retire or switch.enter or switch.drop:
         files.put(shelf.intent(), switch.model_dump_json(indent=1).encode())
@@ -92,22 +96,26 @@ def _plan(
 
 
 def _part(files: Files, shelf: Shelf, area: str, marker: Marker, keep: Mapping[str, str]) -> Marker:
-    """Stage a file with the frames of another file that are still current.
+    """Stage a file with the frames of another file that are still current."""
+    data = keep_frames(_content(files, shelf, area, marker), shelf.label(area, marker.stem), keep.keys())
+    stem = label_stem(chunk_of(marker.stem), keep.items())
+    files.put(shelf.label(STAGING, stem), data)
+    return make_marker(stem, keep.items(), data, marker.run_id, marker.created_at, marker.parts)
+
+
+def _content(files: Files, shelf: Shelf, area: str, marker: Marker) -> bytes:
+    """A label file, once it is sure to be what its marker says.
 
     A file that changed, or whose marker lies, loses its marker: what is started next looks into the file itself.
     """
     place = shelf.label(area, marker.stem)
-    whole = files.get(place)
-    if whole is None:
-        raise StoreError(f"{place} has a marker but is gone", scene=shelf.scene, remedy="run `lift3d label` again")
-    intact = sha256(whole).hexdigest() == marker.sha256
-    data = keep_frames(whole, place, keep.keys()) if intact else None
+    data = files.get(place)
     if data is None:
+        raise StoreError(f"{place} has a marker but is gone", scene=shelf.scene, remedy="run `lift3d label` again")
+    if sha256(data).hexdigest() != marker.sha256 or fingerprints_of(data, place) != marker.frames:
         files.delete(shelf.marker(COMMITS if area == LABELS else area, marker.stem))
         raise StoreError(f"{place} does not hold what its marker says", scene=shelf.scene, remedy=REBUILT)
-    stem = label_stem(chunk_of(marker.stem), keep.items())
-    files.put(shelf.label(STAGING, stem), data)
-    return make_marker(stem, keep.items(), data, marker.run_id, marker.created_at, marker.parts)
+    return data
 
 
 def parse_switch(data: bytes, path: str) -> Switch:

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.store.files import Files
-from pipeline.store.markers import Marker, PathName, load_markers
+from pipeline.store.markers import Marker, PathName, WrittenTime, load_markers
 from pipeline.store.paths import COMMITS, HISTORY, LABELS, TAGS, Shelf
 from schemas.errors import StoreError
 
@@ -67,7 +67,7 @@ class Tag(_Part):
     """Of this document's layout."""
     name: str
     """As the user calls it."""
-    created_at: AwareDatetime
+    created_at: WrittenTime
     """When it was made."""
     shelves: tuple[TaggedShelf, ...]
     """All operators and scenes that had labels."""

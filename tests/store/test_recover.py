@@ -4,11 +4,13 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pipeline.store import Store, read_labels, validate
+from pipeline.store.markers import parse_marker
 from pipeline.store.recover import Recovered
 from schemas.errors import StoreError
 
@@ -92,6 +94,41 @@ def test_a_marker_that_lies_is_found_out_when_its_file_is_taken_apart(labelled, 
     labelled.publish("indoor", "room")
     assert read_labels(uri)["fingerprint"].tolist() == ["b-0000", "b-0001", "a-0002", "a-0003"]
     assert validate(uri).ok
+
+
+def test_no_bit_of_a_markers_time_flips_unnoticed(labelled, uri):
+    """2026-01-02t03:04 would be the same time, and the marker another file."""
+    path = one(uri, MARKER)
+    content = path.read_bytes()
+    sound = parse_marker(content, path.name)
+    start = content.index(sound.created_at.strftime("%Y-").encode())
+    for at in range(start, content.index(b'"', start)):
+        for bit in range(8):
+            flipped = content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :]
+            with suppress(StoreError):
+                assert parse_marker(flipped, path.name) != sound, flipped[start : start + 30]
+
+
+@pytest.mark.parametrize("frames", [("x", "y", "z", "w"), ("0000", "x", "y", "z")])
+def test_a_marker_that_lies_is_found_out_though_its_file_stays_whole(labelled, uri, world, frames):
+    marker = one(uri, MARKER)
+    marker.write_text(json.dumps({**json.loads(marker.read_bytes()), "frames": dict.fromkeys(frames, "a")}))
+    world.write(labelled, world.chunk("room", world.frames(4), 1, 3, "b", staged=True), world.run(1))
+    with pytest.raises(StoreError, match="does not hold what its marker says"):
+        labelled.publish("indoor", "room")
+    assert labelled.recover() == Recovered(adopted=1)
+    labelled.publish("indoor", "room")
+    assert sorted(read_labels(uri)["fingerprint"]) == ["a-0000", "a-0003", "b-0001", "b-0002"] and validate(uri).ok
+
+
+def test_a_chunk_that_lacks_a_frame_is_no_lie(store, uri, world):
+    """Its name is that of all its frames, the marker has those that were labelled."""
+    chunk = world.chunk("room", world.frames(3), 0, 3)
+    records = [world.record(chunk.frames[k], chunk.fingerprints[k]) for k in (0, 2)]
+    store.write("indoor", chunk, records, world.metadata("room"), world.run())
+    world.write(store, world.chunk("room", world.frames(3), 0, 1, "b", staged=True), world.run(1))
+    store.publish("indoor", "room")
+    assert sorted(read_labels(uri)["fingerprint"]) == ["a-0002", "b-0000"] and validate(uri).ok
 
 
 def test_a_file_that_changed_is_not_taken_apart(labelled, uri, world):
